@@ -1,0 +1,26 @@
+#pragma once
+/// @file
+/// Stage `uncached`: remembers nothing. The whole sequence comes in at every step.
+#include <memory>
+
+#include "chapters/01_uncached_attention/head_projection.hpp"
+#include "common/attention.hpp"
+
+namespace kv {
+
+/// Keeps no state, so length() is 0 for ever and every call must bring each sequence from its first token on.
+/// Queries, keys and values of all S tokens are made again for each new token.
+class UncachedAttention : public Attention {
+ public:
+  explicit UncachedAttention(std::shared_ptr<const HeadProjection> projection);
+
+  Tensor<2> forward(const Tensor<2>& x, const Batch& batch) override;
+  index_t length(index_t) const override { return 0; }
+  void truncate(index_t sequence, index_t length) override;
+  std::size_t state_bytes() const override { return 0; }
+
+ private:
+  std::shared_ptr<const HeadProjection> projection_;
+};
+
+}  // namespace kv

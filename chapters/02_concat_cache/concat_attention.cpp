@@ -1,0 +1,56 @@
+#include "chapters/02_concat_cache/concat_attention.hpp"
+
+#include "chapters/01_uncached_attention/attend.hpp"
+
+namespace kv {
+namespace {
+
+// [concatenate]
+/// A new tensor: all rows of `old`, then rows first ... first+count-1 of `fresh`.
+Tensor<3> concatenate(const Tensor<3>& old, const Tensor<3>& fresh, index_t first, index_t count) {
+  Tensor<3> longer = empty<3>({old.shape(0) + count, old.shape(1), old.shape(2)});
+  put_rows(longer, 0, old);
+  put_rows(longer, old.shape(0), rows(fresh, first, count));
+  return longer;
+}
+// [concatenate]
+
+}  // namespace
+
+ConcatAttention::ConcatAttention(std::shared_ptr<const HeadProjection> projection, const Limits& limits)
+    : projection_(std::move(projection)) {
+  const HeadSizes sizes = projection_->sizes();
+  for (index_t b = 0; b < limits.sequences; ++b)
+    sequences_.push_back({empty<3>({0, sizes.key_value_heads, sizes.key_width}),
+                          empty<3>({0, sizes.key_value_heads, sizes.value_width})});
+}
+
+// [forward]
+Tensor<2> ConcatAttention::forward(const Tensor<2>& x, const Batch& batch) {
+  const Heads heads = projection_->project(x, positions(batch, *this));
+  Tensor<3> mixed = empty<3>({x.shape(0), heads.queries.shape(1), heads.values.shape(2)});
+  for (const auto& [sequence, first, T] : batch) {
+    auto& [keys, values] = sequences_.at(sequence);
+    keys = concatenate(keys, heads.keys, first, T);
+    values = concatenate(values, heads.values, first, T);
+    put_rows(mixed, first, attend(rows(heads.queries, first, T), keys, values, keys.shape(0)));
+  }
+  return projection_->output(mixed);
+}
+// [forward]
+
+index_t ConcatAttention::length(index_t sequence) const { return sequences_.at(sequence).keys.shape(0); }
+
+void ConcatAttention::truncate(index_t sequence, index_t length) {
+  auto& [keys, values] = sequences_.at(sequence);
+  keys = rows(keys, 0, length);
+  values = rows(values, 0, length);
+}
+
+std::size_t ConcatAttention::state_bytes() const {
+  std::size_t bytes = 0;
+  for (const auto& [keys, values] : sequences_) bytes += (keys.size() + values.size()) * sizeof(float);
+  return bytes;
+}
+
+}  // namespace kv

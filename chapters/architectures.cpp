@@ -1,0 +1,184 @@
+#include "chapters/architectures.hpp"
+
+#include <array>
+
+#include "chapters/mixtures.hpp"
+#include "common/error.hpp"
+
+namespace kv {
+namespace {
+
+struct Architecture {
+  std::string_view name;  // config.json: architectures[0]
+  Family family;
+  bool norms_heads;  // a norm on every query and key head
+};
+
+constexpr std::array architectures{
+    Architecture{"LlamaForCausalLM", Family::gqa, false},
+    Architecture{"Qwen3ForCausalLM", Family::gqa, true},
+    Architecture{"MixtralForCausalLM", Family::gqa, false},
+    Architecture{"Qwen3MoeForCausalLM", Family::gqa, true},
+    Architecture{"DeepseekV2ForCausalLM", Family::mla, false},
+    Architecture{"DeepseekV3ForCausalLM", Family::mla, false},
+};
+
+const Architecture& architecture(const Json& config) {
+  const Json names = config.at("architectures");
+  const std::string found = names.length() == 0 ? "" : names.at(index_t{0}).text();
+  std::string known;
+  for (const Architecture& each : architectures) {
+    if (each.name == found) return each;
+    known += (known.empty() ? "" : ", ") + std::string(each.name);
+  }
+  throw Error(names.where() + ": architecture '" + found + "' is not supported (supported: " + known + ")");
+}
+
+/// Weights in e4m3 with one scale per block, as DeepSeek-V3 is published. The checkpoint checks the size of the blocks.
+void require_block_scales(const Json& quantization) {
+  const Json method = quantization.at("quant_method");
+  if (method.text() != "fp8" || !quantization.has("weight_block_size"))
+    throw Error(method.where() + " is '" + method.text() +
+                "'; of quantised checkpoints only fp8 with weight_block_size is supported");
+}
+
+/// Options that would change the result and that the book does not compute.
+void require_known_options(const Json& config) {
+  for (const char* flag : {"attention_bias", "mlp_bias", "use_sliding_window"})
+    if (config.has(flag) && config.at(flag).flag())
+      throw Error(config.at(flag).where() + " is true; this option is not supported");
+  if (config.has("sliding_window") && !config.has("use_sliding_window"))
+    throw Error(config.at("sliding_window").where() + " is set; sliding windows are not supported");
+  if (config.has("hidden_act") && config.at("hidden_act").text() != "silu")
+    throw Error(config.at("hidden_act").where() + " is '" + config.at("hidden_act").text() + "'; only silu is supported");
+  if (config.has("quantization_config")) require_block_scales(config.at("quantization_config"));
+  if (config.has("partial_rotary_factor") && config.at("partial_rotary_factor").number() != 1.0)
+    throw Error(config.at("partial_rotary_factor").where() + " is not 1; this option is not supported");
+}
+
+index_t positive(const Json& config, std::string_view key) {
+  const Json value = config.at(key);
+  const index_t size = value.size();
+  if (size == 0 || size > (index_t{1} << 31)) throw Error(value.where() + " is " + std::to_string(size) + "; it must be positive and below 2^31");
+  return size;
+}
+
+std::string layer_prefix(index_t layer) { return "model.layers." + std::to_string(layer) + "."; }
+
+}  // namespace
+
+std::string_view name(Family family) {
+  switch (family) {
+    case Family::gqa: return "GQA";
+    case Family::mla: return "MLA";
+  }
+  return "?";
+}
+
+Family family(const Json& config) {
+  const Architecture& found = architecture(config);
+  require_known_options(config);
+  return found.family;
+}
+
+ModelSizes model_sizes(const Json& config) {
+  const double epsilon = config.at("rms_norm_eps").number();
+  if (!(epsilon >= 0.0 && epsilon < 1.0)) throw Error(config.at("rms_norm_eps").where() + " must lie between 0 and 1");
+  return {.layers = positive(config, "num_hidden_layers"),
+          .width = positive(config, "hidden_size"),
+          .feed_forward_width = positive(config, "intermediate_size"),
+          .vocabulary = positive(config, "vocab_size"),
+          .context = positive(config, "max_position_embeddings"),
+          .norm_epsilon = static_cast<float>(epsilon),
+          .tied_embeddings = config.has("tie_word_embeddings") && config.at("tie_word_embeddings").flag()};
+}
+
+HeadSizes grouped_sizes(const Json& config) {
+  const index_t H = positive(config, "num_attention_heads");
+  const index_t G = config.has("num_key_value_heads") ? positive(config, "num_key_value_heads") : H;
+  if (H % G != 0)
+    throw Error(config.where() + ": num_attention_heads is " + std::to_string(H) +
+                ", no multiple of num_key_value_heads, " + std::to_string(G));
+  const index_t M = positive(config, "hidden_size");
+  if (!config.has("head_dim") && M % H != 0)
+    throw Error(config.where() + ": hidden_size is " + std::to_string(M) + ", no multiple of num_attention_heads, " +
+                std::to_string(H) + ", and there is no head_dim");
+  const index_t D = config.has("head_dim") ? positive(config, "head_dim") : M / H;
+  return {H, G, D, D};
+}
+
+namespace {
+
+std::shared_ptr<const HeadProjection> grouped_projection(const Checkpoint& checkpoint, index_t layer) {
+  const Json& config = checkpoint.config();
+  const HeadSizes sizes = grouped_sizes(config);
+  const index_t M = positive(config, "hidden_size"), D = sizes.key_width;
+  const index_t queries = sizes.query_heads * D, stored = sizes.key_value_heads * D;
+  const std::string prefix = layer_prefix(layer) + "self_attn.";
+  GroupedProjection::Weights weights{.query = checkpoint.linear(prefix + "q_proj.weight", queries, M),
+                                     .key = checkpoint.linear(prefix + "k_proj.weight", stored, M),
+                                     .value = checkpoint.linear(prefix + "v_proj.weight", stored, M),
+                                     .output = checkpoint.linear(prefix + "o_proj.weight", M, queries),
+                                     .query_norm = {},
+                                     .key_norm = {},
+                                     .norm_epsilon = model_sizes(config).norm_epsilon};
+  if (architecture(config).norms_heads) {
+    weights.query_norm = checkpoint.vector(prefix + "q_norm.weight", D);
+    weights.key_norm = checkpoint.vector(prefix + "k_norm.weight", D);
+  }
+  return std::make_shared<GroupedProjection>(std::move(weights), sizes, read_rope(config, D));
+}
+
+std::string latent_up_name(index_t layer) { return layer_prefix(layer) + "self_attn.kv_b_proj.weight"; }
+
+}  // namespace
+
+std::shared_ptr<const HeadProjection> head_projection(const Checkpoint& checkpoint, index_t layer) {
+  switch (architecture(checkpoint.config()).family) {
+    case Family::gqa: return grouped_projection(checkpoint, layer);
+    case Family::mla: return latent_projection(checkpoint, layer);
+  }
+  return nullptr;
+}
+
+std::shared_ptr<const LatentProjection> latent_projection(const Checkpoint& checkpoint, index_t layer) {
+  const Json& config = checkpoint.config();
+  const LatentSizes sizes = latent_sizes(config);
+  const index_t M = sizes.width, H = sizes.heads, R = sizes.rank;
+  const std::string prefix = layer_prefix(layer) + "self_attn.";
+  LatentProjection::Weights weights{
+      .query_down = {},
+      .query_norm = {},
+      .query_up = {},
+      .latent_down = checkpoint.linear(prefix + "kv_a_proj_with_mqa.weight", sizes.row_width(), M),
+      .latent_norm = checkpoint.vector(prefix + "kv_a_layernorm.weight", R),
+      .latent_up = checkpoint.linear(latent_up_name(layer), H * (sizes.plain_width + sizes.value_width), R),
+      .output = checkpoint.linear(prefix + "o_proj.weight", M, H * sizes.value_width)};
+  if (sizes.query_rank) {
+    weights.query_down = checkpoint.linear(prefix + "q_a_proj.weight", *sizes.query_rank, M);
+    weights.query_norm = checkpoint.vector(prefix + "q_a_layernorm.weight", *sizes.query_rank);
+    weights.query_up = checkpoint.linear(prefix + "q_b_proj.weight", H * sizes.key_width(), *sizes.query_rank);
+  } else {
+    weights.query_up = checkpoint.linear(prefix + "q_proj.weight", H * sizes.key_width(), M);
+  }
+  return std::make_shared<LatentProjection>(std::move(weights), sizes, read_rope(config, sizes.rope_width),
+                                            softmax_factor(config));
+}
+
+Absorption absorption(const Checkpoint& checkpoint, index_t layer) {
+  const LatentSizes sizes = latent_sizes(checkpoint.config());
+  const index_t outputs = sizes.heads * (sizes.plain_width + sizes.value_width);
+  return Absorption(checkpoint.matrix(latent_up_name(layer), outputs, sizes.rank), sizes);
+}
+
+std::shared_ptr<const FeedForward> feed_forward(const Checkpoint& checkpoint, index_t layer) {
+  if (is_mixture(checkpoint.config(), layer)) return std::make_shared<Mixture>(mixture_parts(checkpoint, layer));
+  const ModelSizes sizes = model_sizes(checkpoint.config());
+  const index_t M = sizes.width, F = sizes.feed_forward_width;
+  const std::string prefix = layer_prefix(layer) + "mlp.";
+  return std::make_shared<DenseFeedForward>(checkpoint.linear(prefix + "gate_proj.weight", F, M),
+                                            checkpoint.linear(prefix + "up_proj.weight", F, M),
+                                            checkpoint.linear(prefix + "down_proj.weight", M, F));
+}
+
+}  // namespace kv

@@ -1,0 +1,64 @@
+#include <iostream>
+#include <random>
+
+#include "chapters/commands/session.hpp"
+#include "chapters/commands/table.hpp"
+#include "common/parallel.hpp"
+
+namespace kv {
+namespace {
+
+/// Prompts of random tokens: the cost does not depend on what is said.
+std::vector<NewTokens> random_prompts(index_t batch, index_t length, index_t vocabulary) {
+  std::mt19937_64 random(1);
+  std::vector<NewTokens> prompts(batch);
+  for (index_t b = 0; b < batch; ++b) {
+    prompts[b].sequence = b;
+    for (index_t t = 0; t < length; ++t) prompts[b].tokens.push_back(static_cast<Token>(random() % vocabulary));
+  }
+  return prompts;
+}
+
+void run(const Arguments& arguments) {
+  const Stage& stage = find_stage(arguments.text_or("--stage", "preallocated"));
+  apply_threads(arguments);
+  const index_t prompt_tokens = arguments.size_or("--prompt-tokens", 128, 1);
+  const index_t new_tokens = arguments.size_or("--new-tokens", 32, 1);
+  const index_t batch = arguments.size_or("--batch", 1, 1);
+  const Checkpoint checkpoint = open_checkpoint(arguments);
+  const index_t capacity = prompt_tokens + new_tokens - 1;  // past the trained context too: speed does not care
+  Decoder decoder = load_decoder(checkpoint, stage, {.sequences = batch, .capacity = capacity});
+  // No stop tokens: every sequence runs to its end.
+  const Generation generation = generate(decoder, random_prompts(batch, prompt_tokens, decoder.vocabulary()),
+                                         {.max_new_tokens = new_tokens, .sampling = {}, .stop = {}});
+  const Metrics& metrics = generation.metrics;
+  if (arguments.has("--json")) {
+    JsonObject object;
+    object.set("stage", stage.name).set("model", checkpoint.directory().string()).set("threads", threads());
+    metrics.write(object);
+    std::cout << object.text() << "\n";
+    return;
+  }
+  std::cout << stage.name << " on " << checkpoint.directory().string() << ", batch " << batch << ", " << threads()
+            << " threads\n"
+            << "prefill: " << metrics.prompt_tokens << " tokens, TTFT " << decimal(metrics.ttft_ms(), 2) << " ms, "
+            << decimal(metrics.prefill_tokens_per_s(), 0) << " tokens/s\n"
+            << "decode:  " << metrics.new_tokens << " tokens, TPOT " << decimal(metrics.tpot_ms(), 3) << " ms, "
+            << decimal(metrics.decode_tokens_per_s(), 0) << " tokens/s\n"
+            << "state:   " << grouped(metrics.state_bytes) << " bytes, " << decimal(metrics.state_bytes_per_token(), 0)
+            << " bytes/token\n"
+            << "peak memory: " << grouped(peak_rss_bytes()) << " bytes\n";
+}
+
+}  // namespace
+
+const Command bench_command{"bench",
+                            "speed and memory of one stage: TTFT, TPOT, tokens/s, bytes",
+                            {model_option, stage_option,
+                             {"--prompt-tokens", "P", "tokens prefilled for each sequence (default 128)"},
+                             {"--new-tokens", "N", "new tokens for each sequence (default 32)"},
+                             {"--batch", "B", "sequences (default 1)"},
+                             threads_option, json_option},
+                            run};
+
+}  // namespace kv

@@ -1,0 +1,32 @@
+#pragma once
+/// @file
+/// The two sums of attention, over many rows at once. Each has one fixed order that depends on nothing but its own
+/// length, so a score is the same bits whether it is computed alone, in a batch, or a step later.
+#include "common/tensor.hpp"
+
+namespace kv {
+
+/// scores[s] = query . rows[s] for every row s.
+/// Order: 16 partial sums, element i goes to sum i mod 16 as one FMA chain, then a fixed tree.
+/// @param query (D)  @param rows `count` rows of width D  @param scores (count), written
+/// @throws ShapeError
+void dot_rows(std::span<const float> query, const RowsView& rows, std::span<float> scores);
+
+/// out[d] = sum over s of weights[s] * rows[s][d].
+/// Order: one FMA chain over ascending s for every d.
+/// @param weights (count)  @param rows `count` rows of width D  @param out (D), written
+/// @throws ShapeError
+void weighted_sum(std::span<const float> weights, const RowsView& rows, std::span<float> out);
+
+/// The same for several queries that look at the same rows (the heads of a group, or all heads on one latent): every row
+/// is read once for all of them. scores[q * scores_stride + s], equal bits to one query at a time.
+/// Runs in parallel, except inside parallel_for.
+/// @param queries (Q,D)  @param rows (S,D)
+void dot_rows(const RowsView& queries, const RowsView& rows, float* scores, index_t scores_stride);
+
+/// out[q * out_stride + d] for several rows of weights, equal bits to one row at a time.
+/// Runs in parallel, except inside parallel_for.
+/// @param weights (Q,S)  @param rows (S,D)
+void weighted_sum(const RowsView& weights, const RowsView& rows, float* out, index_t out_stride);
+
+}  // namespace kv

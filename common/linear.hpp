@@ -1,0 +1,62 @@
+#pragma once
+/// @file
+/// Matrix products with one fixed order: every output is one FMA chain over its inputs, ascending, whatever the number
+/// of rows, the blocking, the threads or the instruction set. This is what makes the stages of the book equal bit for bit.
+#include <memory>
+
+#include "common/dtype.hpp"
+#include "common/tensor.hpp"
+
+namespace kv {
+
+/// A matrix somewhere in memory, in a checkpoint's number format. Element (i,j) is data[i * row_stride + j * column_stride],
+/// times block_scales[i / 128][j / 128] where block scales are given (row-major, ceil(columns / 128) per row of blocks; f8_e4m3 only).
+struct MatrixView {
+  const void* data;
+  DType type;
+  index_t rows, columns;
+  index_t row_stride, column_stride;
+  const float* block_scales = nullptr;
+
+  /// The same elements with the axes exchanged. @throws std::invalid_argument with block scales
+  MatrixView transposed() const;
+  /// Rows first ... first+count-1. @throws std::out_of_range, std::invalid_argument unless block scales start at a multiple of 128
+  MatrixView row_slice(index_t first, index_t count) const;
+  /// Element (i,j) widened to f32.
+  float at(index_t i, index_t j) const;
+};
+
+/// A view on a matrix in f32.
+MatrixView view(const Tensor<2>& matrix);
+
+/// The weights of y = W x, kept in the checkpoint's number format and widened inside the kernel.
+/// Packed once into panels of 32 outputs, [panel][input][32], so that one row and five hundred rows run the same chain.
+class Linear {
+ public:
+  /// Packs a copy; the view need not outlive it.
+  explicit Linear(const MatrixView& weight);
+  /// Rounds the weights to 8-bit integers with one scale per output: scale = max |w| / 127.
+  static Linear quantised(const MatrixView& weight);
+  ~Linear();
+  Linear(Linear&&) noexcept;
+  Linear& operator=(Linear&&) noexcept;
+
+  index_t inputs() const;
+  index_t outputs() const;
+  DType type() const;
+  /// Bytes allocated.
+  std::size_t bytes() const;
+
+  /// y(n,o) = sum over i of W(o,i) x(n,i).  @param x (N,inputs)  @return (N,outputs)  @throws ShapeError
+  Tensor<2> operator()(const Tensor<2>& x) const;
+
+  /// The same on rows at any distance: row n of x starts at x + n * x_stride, of y at y + n * y_stride. Serial when
+  /// called inside parallel_for.
+  void multiply(index_t row_count, const float* x, index_t x_stride, float* y, index_t y_stride) const;
+
+ private:
+  struct Panels;
+  std::unique_ptr<Panels> panels_;
+};
+
+}  // namespace kv

@@ -1,0 +1,71 @@
+#pragma once
+/// @file
+/// The table of inner loops, one for each instruction set. The loops are written once, in kernels.inc, on a 16-lane
+/// vector, and compiled with different flags; all tables give equal bits.
+///
+/// This header and everything the kernels include stay free of xtensor and of inline functions from the standard
+/// library: an inline function that was compiled for AVX-512 could be the copy the linker keeps for everybody.
+#include <cstddef>
+#include <cstdint>
+
+namespace kv::simd {
+
+/// Outputs that are packed side by side: [panel][input][panel_width].
+constexpr std::size_t panel_width = 32;
+/// Block scales belong to this many inputs.
+constexpr std::size_t scale_block = 128;
+
+/// Neighbouring panels of packed weights in one number format.
+/// bf16 is stored in pairs, output j beside j + 16, so that a shift and a mask widen both.
+struct Panels {
+  const void* data;
+  std::size_t count;
+  std::size_t inputs;
+  const float* scales;            ///< e4m3: of panel p and input k at [p * scale_stride + k / scale_block]
+  std::size_t scale_stride;
+};
+
+/// What depends on the weights' number format.
+struct FormatKernels {
+  /// y(r, o) = chain over k of x[k * row_count + r] * w(o, k), for all 32 * count outputs.
+  /// Streams the weights once. REQUIRES: row_count <= direct_rows
+  void (*multiply)(const Panels& weights, const float* x, std::size_t row_count, float* y, std::size_t y_stride);
+  /// Inputs first ... first+count-1 of the first panel in f32, [count][32].
+  void (*widen)(const Panels& weights, std::size_t first, std::size_t count, float* out);
+};
+
+/// Rows at equal distances.
+struct Rows {
+  const float* data;
+  std::size_t stride, count;
+};
+
+struct Kernels {
+  std::size_t tile_rows;    ///< rows of x that one tile keeps in registers
+  std::size_t direct_rows;  ///< up to here weights are widened inside the tile, without a copy in f32
+
+  FormatKernels f32, bf16, f16, f8_e4m3, i8;
+
+  /// out[k * rows.count + r] = rows[r][k], for k < width. REQUIRES: rows.count <= tile_rows
+  void (*interleave)(const Rows& rows, std::size_t width, float* out);
+  /// y(r, o) = chain over k of x[k * row_count + r] * weights[k * 32 + o], continuing the chain in y if `resume`.
+  /// Prefetches `count` cache lines from `next` on. REQUIRES: row_count <= tile_rows
+  void (*multiply_block)(const float* weights, std::size_t count, const float* x, std::size_t row_count, float* y,
+                         std::size_t y_stride, bool resume, const void* next);
+
+  /// scores[q * scores_stride + s] = queries[q] . rows[s]
+  void (*dot_rows)(const Rows& queries, const Rows& rows, std::size_t width, float* scores, std::size_t scores_stride);
+  /// out[q * out_stride + d] = chain over s of weights[q][s] * rows[s][d]
+  void (*weighted_sum)(const Rows& weights, const Rows& rows, std::size_t width, float* out, std::size_t out_stride);
+
+  void (*exp)(float* x, std::size_t count);
+  void (*softmax)(float* x, std::size_t count);
+  /// out = silu(gate) * up
+  void (*swiglu)(const float* gate, const float* up, std::size_t count, float* out);
+};
+
+extern const Kernels portable_kernels;
+extern const Kernels avx2_kernels;
+extern const Kernels avx512_kernels;
+
+}  // namespace kv::simd

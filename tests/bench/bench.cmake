@@ -1,0 +1,13 @@
+# kernel_bench: how close the tensor core comes to the machine's limits. Not a test; build it with --target kernel_bench.
+add_executable(kernel_bench EXCLUDE_FROM_ALL
+  ${CMAKE_CURRENT_LIST_DIR}/kernel_bench.cpp ${CMAKE_CURRENT_LIST_DIR}/limits.cpp)
+target_link_libraries(kernel_bench PRIVATE kv_common)
+set(KV_LIMIT_FLAGS -O3 -ffast-math -ffp-contract=fast -march=native -Wno-psabi)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+  list(APPEND KV_LIMIT_FLAGS -mprefer-vector-width=512)
+endif()
+set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/limits.cpp PROPERTIES COMPILE_OPTIONS "${KV_LIMIT_FLAGS}")
+
+# make_synthetic: a checkpoint of true shapes with random weights, to measure speed and memory on. See README.md.
+add_executable(make_synthetic EXCLUDE_FROM_ALL ${CMAKE_CURRENT_LIST_DIR}/make_synthetic.cpp)
+target_link_libraries(make_synthetic PRIVATE kv_chapters)

@@ -1,0 +1,287 @@
+/// @file
+/// How close the tensor core comes to what the machine can do: kernel_bench [--threads T] [--rounds R] [--isa NAME]
+/// [--only TEXT] [--json].
+///
+/// Every timing stands between two of the machine's limits taken at once before and after, so that a busy neighbour (who
+/// may halve the speed of a shared core) slows both; medians over the rounds. One thread is timed by its processor time,
+/// several by the wall clock. A kernel's limit is the later of two: its multiplications at the measured peak, its bytes
+/// of weights or rows at the measured bandwidth.
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <functional>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+#include "common/dot.hpp"
+#include "common/linear.hpp"
+#include "common/parallel.hpp"
+#include "common/simd/instruction_set.hpp"
+#include "common/softmax.hpp"
+#include "tests/bench/limits.hpp"
+
+namespace {
+
+using namespace kv;
+
+struct Options {
+  index_t thread_count = 1;
+  int rounds = 15;
+  std::string isa, only;
+  bool json = false;
+};
+
+/// Something to time. `run` does `operations` (2 for each multiply-add) and reads `bytes` from memory.
+struct Item {
+  std::string name;
+  double operations, bytes;
+  std::function<void()> run;
+  std::vector<double> seconds = {}, shares = {};
+};
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values.empty() ? 0 : values[values.size() / 2];
+}
+
+double now(bool wall) {
+  timespec time;
+  clock_gettime(wall ? CLOCK_MONOTONIC : CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+std::vector<float> random_floats(index_t count) {
+  static std::minstd_rand generator(7);
+  std::vector<float> floats(count);
+  for (float& value : floats) value = static_cast<float>(generator() % 2000) * 1e-3f - 1.0f;
+  return floats;
+}
+
+/// Weights of one shape in one format: several copies, so that they come from memory and not from a cache.
+struct Layers {
+  static constexpr index_t inputs = 2048, outputs = 1408;
+  std::vector<Linear> copies;
+  index_t turn = 0;
+
+  explicit Layers(DType type) {
+    const index_t size = inputs * outputs;
+    const std::vector<float> floats = random_floats(size);
+    std::vector<std::byte> bytes(size * element_size(type));
+    for (index_t i = 0; i < size; ++i) {
+      const std::uint16_t half = type == DType::f16 ? to_f16(floats[i]) : to_bf16(floats[i]);
+      if (type == DType::f32) std::memcpy(&bytes[4 * i], &floats[i], 4);
+      else if (element_size(type) == 2) std::memcpy(&bytes[2 * i], &half, 2);
+      else bytes[i] = static_cast<std::byte>(i * 37 % 127);
+    }
+    const std::vector<float> scales(16 * 11, 0.5f);
+    const index_t copy_count = (200 << 20) / bytes.size() + 1;
+    for (index_t i = 0; i < copy_count; ++i)
+      copies.emplace_back(MatrixView{bytes.data(), type, outputs, inputs, inputs, 1,
+                                     type == DType::f8_e4m3 ? scales.data() : nullptr});
+  }
+  const Linear& next() { return copies[turn++ % copies.size()]; }
+};
+
+/// Floats on huge pages, like the weights: otherwise the limit would lie below what it limits.
+class HugeFloats {
+ public:
+  explicit HugeFloats(index_t count) : size_(count) {
+    void* memory = nullptr;
+    if (posix_memalign(&memory, index_t{2} << 20, count * sizeof(float)) != 0) throw std::bad_alloc();
+#ifdef __linux__
+    madvise(memory, count * sizeof(float), MADV_HUGEPAGE);
+#endif
+    data_.reset(static_cast<float*>(memory));
+    std::ranges::copy(random_floats(count), data_.get());
+  }
+  float* data() const { return data_.get(); }
+  index_t size() const { return size_; }
+
+ private:
+  struct Free {
+    void operator()(float* p) const { std::free(p); }
+  };
+  index_t size_;
+  std::unique_ptr<float, Free> data_;
+};
+
+/// Memory that the items share.
+struct Buffers {
+  HugeFloats x{512 * 2048}, y{512 * 1408}, cache{index_t{48} << 20};  // the cache has 192 MiB
+  HugeFloats queries{128 * 576}, weights{128 * 8192}, out{128 * 8192};
+};
+
+void add_linear(std::vector<Item>& items, Buffers& buffers, std::vector<Layers>& layers) {
+  constexpr index_t K = Layers::inputs, N = Layers::outputs;
+  for (Layers& layer : layers)
+    for (const index_t rows : {1, 2, 4, 8, 14, 15, 24, 48, 128, 512}) {
+      const DType type = layer.copies[0].type();
+      // Enough repetitions for a millisecond.
+      const index_t repetitions = rows < 8 ? 4 : 1;
+      items.push_back({"linear " + std::string(name(type)) + " rows " + std::to_string(rows),
+                       2.0 * static_cast<double>(repetitions * rows * K * N),
+                       static_cast<double>(repetitions * K * N * element_size(type)), [&buffers, &layer, rows, repetitions] {
+                         for (index_t i = 0; i < repetitions; ++i)
+                           layer.next().multiply(rows, buffers.x.data(), K, buffers.y.data(), N);
+                       }});
+    }
+  for (const index_t size : {4, 2}) {
+    const index_t bytes = K * N * size;
+    items.push_back({"unordered " + std::string(size == 4 ? "f32" : "bf16") + " rows 1", 2.0 * 4 * K * N,
+                     4.0 * static_cast<double>(bytes), [&buffers, bytes, size, turn = index_t{0}]() mutable {
+                       const index_t copies = buffers.cache.size() * sizeof(float) / bytes;
+                       for (int i = 0; i < 4; ++i) {
+                         const auto* w = reinterpret_cast<const std::byte*>(buffers.cache.data()) + turn++ % copies * bytes;
+                         if (size == 4)
+                           bench::multiply_unordered(reinterpret_cast<const float*>(w), N, K, buffers.x.data(), buffers.y.data());
+                         else
+                           bench::multiply_unordered(reinterpret_cast<const std::uint16_t*>(w), N, K, buffers.x.data(),
+                                                     buffers.y.data());
+                       }
+                     }});
+  }
+}
+
+/// Q queries over S cached rows of a given width: heads of 128, and latents of 576 whose first 512 are summed.
+void add_attention(std::vector<Item>& items, Buffers& buffers) {
+  struct Case { index_t queries, count, width, summed; };
+  for (const Case c : {Case{1, 8192, 128, 128}, Case{4, 8192, 128, 128}, Case{1, 8192, 576, 512}, Case{16, 1024, 576, 512},
+                       Case{16, 8192, 576, 512}, Case{128, 8192, 576, 512}}) {
+    const std::string label = std::to_string(c.queries) + " x " + std::to_string(c.count) + " x ";
+    const RowsView queries{buffers.queries.data(), c.width, c.queries, c.width};
+    const RowsView weights{buffers.weights.data(), c.count, c.queries, c.count};
+    auto rows = [&buffers, c, turn = index_t{0}]() mutable {
+      const index_t size = c.count * c.width;
+      return RowsView{buffers.cache.data() + turn++ % (buffers.cache.size() / size) * size, c.width, c.count, c.width};
+    };
+    const auto work = [&](index_t width) { return 2.0 * static_cast<double>(c.queries * c.count * width); };
+    const double bytes = 4.0 * static_cast<double>(c.count * c.width);
+    items.push_back({"dot_rows " + label + std::to_string(c.width), work(c.width), bytes, [=, &buffers]() mutable {
+                       dot_rows(queries, rows(), buffers.out.data(), c.count);
+                     }});
+    items.push_back({"weighted_sum " + label + std::to_string(c.summed), work(c.summed), bytes * static_cast<double>(c.summed) / static_cast<double>(c.width),
+                     [=, &buffers]() mutable {
+                       RowsView values = rows();
+                       values.width = c.summed;
+                       weighted_sum(weights, values, buffers.out.data(), c.summed);
+                     }});
+  }
+  items.push_back({"softmax 8192", 0, 0, [&buffers] { softmax({buffers.weights.data(), 8192}); }});
+}
+
+/// The machine's limits, on all threads at once.
+struct Limits {
+  const Buffers& buffers;
+  index_t thread_count;
+  std::vector<double> peaks = {}, bandwidths = {};  // FLOP/s, bytes/s
+
+  Limits(const Buffers& buffers, index_t thread_count) : buffers(buffers), thread_count(thread_count) {}
+
+  void measure() {
+    peaks.push_back(rate([](index_t) { return bench::multiply_add_registers(100000); }));
+    const index_t bytes = index_t{16} << 20, parts = buffers.cache.size() * sizeof(float) / bytes;
+    bandwidths.push_back(rate([&](index_t thread) {
+      const index_t part = (bandwidths.size() * thread_count + thread) % parts;
+      sum += bench::read_all(reinterpret_cast<const std::byte*>(buffers.cache.data()) + part * bytes, bytes);
+      return static_cast<double>(bytes);
+    }));
+  }
+  /// Seconds that the item needs at the limits of the last two measurements.
+  double seconds(const Item& item) const {
+    const index_t last = peaks.size() - 1;
+    return std::max(item.operations * 2 / (peaks[last] + peaks[last - 1]),
+                    item.bytes * 2 / (bandwidths[last] + bandwidths[last - 1]));
+  }
+
+ private:
+  std::atomic<std::uint64_t> sum = 0;  // so that the reads are not optimised away
+
+  template <class F>
+  double rate(F work) {
+    std::atomic<double> done = 0;
+    const double start = now(thread_count > 1);
+    parallel_for(thread_count, 1, [&](index_t first, index_t last) {
+      for (index_t thread = first; thread < last; ++thread) done += work(thread);
+    });
+    return done / (now(thread_count > 1) - start);
+  }
+};
+
+void print(const Options& options, const Limits& limits, const std::vector<Item>& items) {
+  const std::string set(name(instruction_set()));
+  const double peak = median(limits.peaks) * 1e-9, bandwidth = median(limits.bandwidths) * 1e-9;
+  if (options.json)
+    std::printf("{\"instruction_set\": \"%s\", \"threads\": %zu, \"fma_gflops\": %.1f, \"read_gb_per_s\": %.2f, \"kernels\": [",
+                set.c_str(), threads(), peak, bandwidth);
+  else
+    std::printf("%s, %zu thread(s): FMA peak %.1f GFLOP/s, stream read %.2f GB/s\n%-36s %10s %10s %10s %9s\n", set.c_str(),
+                threads(), peak, bandwidth, "kernel", "us", "GFLOP/s", "GB/s", "of limit");
+  const char* separator = "";
+  for (const Item& item : items) {
+    const double seconds = median(item.seconds);
+    std::printf(options.json ? "%s\n{\"name\": \"%s\", \"us\": %.1f, \"gflops\": %.2f, \"gb_per_s\": %.2f, \"share_of_limit\": %.3f}"
+                             : "%s%-36s %10.1f %10.2f %10.2f %8.0f%%\n",
+                separator, item.name.c_str(), seconds * 1e6, item.operations / seconds * 1e-9,
+                item.bytes / seconds * 1e-9, median(item.shares) * (options.json ? 1 : 100));
+    if (options.json) separator = ",";
+  }
+  if (options.json) std::printf("]}\n");
+}
+
+Options parse(int count, char** values) {
+  Options options;
+  for (int i = 1; i < count; ++i) {
+    const std::string option = values[i];
+    const auto value = [&] { return i + 1 < count ? std::string(values[++i]) : std::string(); };
+    if (option == "--json") options.json = true;
+    else if (option == "--threads") options.thread_count = std::stoul(value());
+    else if (option == "--rounds") options.rounds = std::stoi(value());
+    else if (option == "--isa") options.isa = value();
+    else if (option == "--only") options.only = value();
+    else {
+      std::fprintf(stderr, "kernel_bench: unknown option %s\n", option.c_str());
+      std::exit(2);
+    }
+  }
+  return options;
+}
+
+}  // namespace
+
+int main(int count, char** values) {
+  const Options options = parse(count, values);
+  set_threads(options.thread_count);
+  for (const InstructionSet set : available_instruction_sets())
+    if (name(set) == options.isa) use_instruction_set(set);
+
+  Buffers buffers;
+  std::vector<Layers> layers;
+  for (const DType type : {DType::f32, DType::bf16, DType::f16, DType::f8_e4m3, DType::i8}) layers.emplace_back(type);
+  std::vector<Item> items;
+  add_linear(items, buffers, layers);
+  add_attention(items, buffers);
+  std::erase_if(items, [&](const Item& item) { return item.name.find(options.only) == std::string::npos; });
+
+  Limits limits(buffers, options.thread_count);
+  limits.measure();
+  for (int round = -1; round < options.rounds; ++round)
+    for (Item& item : items) {
+      const double start = now(options.thread_count > 1);
+      item.run();
+      const double seconds = now(options.thread_count > 1) - start;
+      limits.measure();
+      if (round < 0) continue;  // warming up
+      item.seconds.push_back(seconds);
+      item.shares.push_back(limits.seconds(item) / seconds);
+    }
+  print(options, limits, items);
+}
