@@ -1,0 +1,503 @@
+/// The program as a user meets it: what it prints, where, with which exit code, and what it leaves behind.
+#include <algorithm>
+
+#include "chapters/architectures.hpp"
+#include "common/npy.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/decoders.hpp"
+#include "tests/support/equality.hpp"
+#include "tests/support/program.hpp"
+#include "tests/support/random.hpp"
+
+using namespace kv;
+using namespace kv::test;
+
+namespace {
+
+using Words = std::vector<std::string>;
+
+Finished kvbook(Words words, std::string_view input = "", const std::string& out_file = "") {
+  words.insert(words.begin(), KV_PROGRAM);
+  return run_program(words, input, out_file);
+}
+
+std::string joined(const Words& words) {
+  std::string text;
+  for (const std::string& word : words) text += " " + word.substr(0, 60);
+  return text;
+}
+
+/// Standard output of a run that must succeed, and say nothing else: standard error is no terminal here.
+std::string output_of(const Words& words, std::string_view input = "") {
+  const Finished finished = kvbook(words, input);
+  INFO("kvbook" << joined(words));
+  CHECK(finished.err == "");
+  REQUIRE(finished.exit_code == 0);
+  return finished.out;
+}
+Json json_of(const Words& words) { return Json::parse(output_of(words), "output"); }
+
+/// The one line of a run that must fail, and write nothing to standard output.
+std::string failure_of(const Words& words, int exit_code, std::string_view input = "") {
+  const Finished finished = kvbook(words, input);
+  INFO("kvbook" << joined(words));
+  CAPTURE(finished.err);
+  CHECK(finished.exit_code == exit_code);
+  CHECK(finished.out == "");
+  CHECK(finished.err.starts_with("kvbook: error: "));
+  CHECK(std::ranges::count(finished.err, '\n') == 1);
+  CHECK(finished.err.ends_with("\n"));
+  CHECK(finished.err.size() > 25);
+  return finished.err;
+}
+
+/// Names, sorted.
+Words files_in(const std::filesystem::path& directory) {
+  Words names;
+  for (const auto& entry : std::filesystem::directory_iterator(directory)) names.push_back(entry.path().filename().string());
+  std::ranges::sort(names);
+  return names;
+}
+
+/// "1,2,3"
+std::string list(const std::vector<Token>& tokens) {
+  std::string text;
+  for (const Token token : tokens) text += (text.empty() ? "" : ",") + std::to_string(token);
+  return text;
+}
+
+const Words commands{"tour", "stages", "generate", "chat", "compare", "bench", "logits", "inspect"};
+const std::string tiny = std::string(KV_DATA) + "/tiny-gqa";
+
+/// Names of the stages that serve the shipped GQA model, with the exact ones told apart.
+Words stage_names(bool exact_only) {
+  Words names;
+  for (const Stage& stage : stages(Family::gqa))
+    if (!exact_only || stage.equality.tolerance == 0.0) names.emplace_back(stage.name);
+  return names;
+}
+
+/// The numbers N of "[N tokens reused, M prefilled, ..." in order.
+std::vector<index_t> reused_tokens(const std::string& chat) {
+  std::vector<index_t> found;
+  for (std::size_t end = chat.find(" tokens reused, "); end != chat.npos; end = chat.find(" tokens reused, ", end + 1))
+    found.push_back(std::stoul(chat.substr(chat.rfind('[', end) + 1)));
+  return found;
+}
+
+}  // namespace
+
+// ---- help, version, usage ----
+
+TEST_CASE("help is there on every level", "[cli]") {
+  for (const char* word : {"--help", "-h", "help"}) {
+    const std::string help = output_of({word});
+    CAPTURE(word);
+    CHECK(holds(help, "usage: kvbook"));
+    for (const std::string& command : commands) CHECK(holds(help, "\n  " + command));
+  }
+  for (const std::string& command : commands)
+    for (const char* word : {"--help", "-h"}) {
+      const std::string help = output_of({command, word});
+      CAPTURE(command, word);
+      CHECK(holds(help, "usage: kvbook " + command));
+      CHECK(holds(help, "  --help"));
+      if (command != "stages") CHECK(holds(help, "  --model DIR"));
+    }
+}
+
+TEST_CASE("the version", "[cli]") {
+  const std::string version = output_of({"--version"});
+  CHECK(version.starts_with("kvbook "));
+  CHECK(std::ranges::count(version, '.') == 2);
+  CHECK(std::ranges::count(version, '\n') == 1);
+}
+
+TEST_CASE("a wrong command line: exit code 2, one line that names the word", "[cli]") {
+  const auto usage = [](const Words& words) { return failure_of(words, 2); };
+  CHECK(holds(usage({}), "--help"));
+  CHECK(holds(usage({"train"}), "'train'"));
+  CHECK(holds(usage({"--verbose"}), "'--verbose'"));
+  CHECK(holds(usage({"generate", "--modle", "x"}), "'--modle'"));
+  CHECK(holds(usage({"generate", "word"}), "'word'"));
+  CHECK(holds(usage({"generate", "--model"}), "--model needs a value"));
+  CHECK(holds(usage({"generate", "--json=yes", "--prompt", "x"}), "--json takes no value"));
+  CHECK(holds(usage({"generate", "--seed", "1", "--seed", "2"}), "--seed stands twice"));
+  CHECK(holds(usage({"generate"}), "--prompt is missing"));
+  CHECK(holds(usage({"generate", "--prompt", "x", "--stage", "warp"}), "'warp' (stages: uncached, concat, preallocated"));
+  CHECK(holds(usage({"generate", "--prompt", "x", "--stage", "99"}), "'99'"));
+  CHECK(holds(usage({"generate", "--prompt", "x", "--seed", "-1"}), "--seed"));
+  CHECK(holds(usage({"generate", "--prompt", "x", "--max-new-tokens", "many"}), "'many'"));
+  CHECK(holds(usage({"generate", "--prompt", "x", "--max-new-tokens", "0"}), "--max-new-tokens must be at least 1"));
+  CHECK(holds(usage({"generate", "--prompt", "x", "--max-new-tokens", "99999999999999999999"}), "--max-new-tokens"));
+  CHECK(holds(usage({"generate", "--prompt", "x", "--temperature", "hot"}), "'hot'"));
+  CHECK(holds(usage({"bench", "--threads", "0"}), "--threads must be at least 1"));
+  CHECK(holds(usage({"bench", "--batch", "0"}), "--batch must be at least 1"));
+  CHECK(holds(usage({"compare", "--stages", "uncached,nope"}), "'nope'"));
+  CHECK(holds(usage({"compare", "--stages", ""}), "stage"));
+  CHECK(holds(usage({"tour", "--chapter", "0"}), "--chapter"));
+  CHECK(holds(usage({"stages", "--model", "x"}), "'--model'"));
+}
+
+TEST_CASE("an error stays on one line, whatever it quotes", "[cli]") {
+  failure_of({"tr\nain"}, 2);
+  failure_of({"inspect", "--model", "no\nsuch\rdirectory"}, 1);
+  CHECK_FALSE(holds(failure_of({"\x1b[31mred"}, 2), "\x1b"));
+}
+
+TEST_CASE("sampling options outside their range are errors", "[cli]") {
+  for (const Words& option : {Words{"--temperature", "-1"}, Words{"--temperature", "nan"}, Words{"--temperature", "inf"},
+                              Words{"--top-p", "0"}, Words{"--top-p", "1.5"}, Words{"--top-p", "nan"}}) {
+    CHECK(holds(failure_of({"generate", "--prompt", "x", option[0], option[1]}, 2), option[0].substr(2)));
+    CHECK(holds(failure_of({"chat", option[0], option[1]}, 2), option[0].substr(2)));
+  }
+}
+
+TEST_CASE("sampling defaults outside their range are the checkpoint's fault", "[cli]") {
+  const TemporaryDirectory copy;
+  for (const auto& entry : std::filesystem::directory_iterator(tiny))
+    std::filesystem::create_symlink(std::filesystem::absolute(entry.path()), copy.path() / entry.path().filename());
+  std::filesystem::remove(copy.path() / "generation_config.json");
+  copy.write("generation_config.json", R"({"do_sample": true, "temperature": 1.0, "top_p": 7})");
+  const std::string message = failure_of({"generate", "--model", copy.path().string(), "--prompt", "x"}, 1);
+  CHECK(holds(message, "generation_config.json: top-p"));
+}
+
+TEST_CASE("a full disk is an error", "[cli]") {
+  if (!std::filesystem::exists("/dev/full")) return;
+  for (const Words& words : {Words{"stages"}, Words{"--version"}, Words{"--help"}, Words{"stages", "--help"}}) {
+    const Finished finished = kvbook(words, "", "/dev/full");
+    CAPTURE(words);
+    CHECK(finished.exit_code == 1);
+    CHECK(holds(finished.err, "kvbook: error: standard output"));
+  }
+}
+
+// ---- models that are not right ----
+
+TEST_CASE("a model that is not there or not whole: exit code 1, named", "[cli]") {
+  const auto logits = [](const std::filesystem::path& model) {
+    return failure_of({"logits", "--model", model.string(), "--stage", "1", "--tokens", "1,2", "--output", "/nonexistent/x.npy"}, 1);
+  };
+  const TemporaryDirectory empty;
+  CHECK(holds(logits(empty.path() / "missing"), "missing"));
+  CHECK(holds(logits(empty.path()), "config.json"));
+  empty.write("config.json", "{\"architectures\": ");
+  CHECK(holds(logits(empty.path()), "config.json"));
+  empty.write("config.json", "{}");
+  CHECK(holds(logits(empty.path()), "model.safetensors"));
+
+  const SmallCheckpoint whole;
+  const std::string weights = contents_of(whole.path() / "model.safetensors");
+  whole.directory().write("model.safetensors", weights.substr(0, weights.size() - 100));
+  CHECK(holds(logits(whole.path()), "model.safetensors"));
+  whole.directory().write("model.safetensors", "");
+  CHECK(holds(logits(whole.path()), "model.safetensors"));
+}
+
+TEST_CASE("a tensor that is missing or has another shape is named", "[cli]") {
+  const auto logits = [](const SmallModel& model) {
+    const SmallCheckpoint files(model);
+    return failure_of({"logits", "--model", files.path().string(), "--stage", "3", "--tokens", "1,2", "--output", "/nonexistent/x.npy"}, 1);
+  };
+  CHECK(holds(logits({.config = {{"num_hidden_layers", "3"}}}), "model.layers.2."));
+  CHECK(holds(logits({.tied = true, .config = {{"tie_word_embeddings", "false"}}}), "lm_head.weight"));
+  CHECK(holds(logits({.config = {{"vocab_size", "62"}}}), "model.embed_tokens.weight"));
+  CHECK(holds(logits({.config = {{"intermediate_size", "57"}}}), "model.layers.0.mlp."));
+  CHECK(holds(logits({.config = {{"num_key_value_heads", "3"}}}), "k_proj.weight"));
+  CHECK(holds(logits({.config = {{"head_dim", "12"}}}), "q_proj.weight"));
+  CHECK(holds(logits({.config = {{"architectures", R"(["Qwen3ForCausalLM"])"}}}), "q_norm.weight"));
+}
+
+TEST_CASE("an architecture or an option that the book does not run is named, never ignored", "[cli]") {
+  const auto refusal = [](const std::map<std::string, std::string>& config) {
+    const SmallCheckpoint files(SmallModel{.config = config});
+    const std::string message =
+        failure_of({"logits", "--model", files.path().string(), "--stage", "3", "--tokens", "1,2", "--output", "/nonexistent/x.npy"}, 1);
+    CHECK(failure_of({"inspect", "--model", files.path().string()}, 1) == message);
+    return message;
+  };
+  CHECK(holds(refusal({{"architectures", R"(["GPT2LMHeadModel"])"}}), "'GPT2LMHeadModel' is not supported"));
+  CHECK(holds(refusal({{"architectures", "[]"}}), "architectures"));
+  CHECK(holds(refusal({{"architectures", ""}}), "architectures"));
+  CHECK(holds(refusal({{"attention_bias", "true"}}), "attention_bias"));
+  CHECK(holds(refusal({{"mlp_bias", "true"}}), "mlp_bias"));
+  CHECK(holds(refusal({{"hidden_act", R"("gelu")"}}), "hidden_act is 'gelu'"));
+  CHECK(holds(refusal({{"use_sliding_window", "true"}}), "use_sliding_window"));
+  CHECK(holds(refusal({{"partial_rotary_factor", "0.5"}}), "partial_rotary_factor"));
+  CHECK(holds(refusal({{"quantization_config", R"({"quant_method": "gptq"})"}}), "quantization_config"));
+  CHECK(holds(refusal({{"num_attention_heads", "5"}}), "num_attention_heads is 5"));
+  CHECK(holds(refusal({{"hidden_size", "0"}}), "hidden_size is 0"));
+  CHECK(holds(refusal({{"num_hidden_layers", "-1"}}), "num_hidden_layers"));
+  CHECK(holds(refusal({{"num_hidden_layers", "1.5"}}), "num_hidden_layers"));
+  CHECK(holds(refusal({{"vocab_size", "\"61\""}}), "vocab_size"));
+  CHECK(holds(refusal({{"rms_norm_eps", ""}}), "rms_norm_eps is missing"));
+}
+
+TEST_CASE("RoPE scaling that the book does not know is named", "[cli]") {
+  const SmallCheckpoint files(SmallModel{.config = {{"rope_scaling", R"({"rope_type": "dynamic", "factor": 2.0})"}}});
+  CHECK(holds(failure_of({"logits", "--model", files.path().string(), "--stage", "1", "--tokens", "1", "--output", "/nonexistent/x.npy"}, 1),
+              "'dynamic' is not supported"));
+}
+
+// ---- logits ----
+
+TEST_CASE("logits: every stage and every chunking writes the same file", "[cli]") {
+  const bool bf16 = GENERATE(false, true);
+  const SmallCheckpoint files(SmallModel{.type = bf16 ? DType::bf16 : DType::f32});
+  const std::vector<Token> tokens = random_tokens(21, 61, 1);
+  const TemporaryDirectory results;
+  const std::string model = files.path().string(), output = (results.path() / "logits.npy").string();
+  const std::string file_of_ids = "@" + results.write("ids.txt", "\n " + list(part(tokens, 0, 9)) + "\n" + list(part(tokens, 9, 12)) + " \n").string();
+  std::string expected;
+  for (const std::string& stage : stage_names(true))
+    for (const Words& more : {Words{}, Words{"--chunks", "5,1,1,14"}, Words{"--chunks=1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1"},
+                              Words{"--threads", "2"}, Words{"--threads", "1", "--chunks", "20,1"}}) {
+      for (const std::string& ids : {list(tokens), file_of_ids}) {
+        Words words{"logits", "--model", model, "--stage", stage, "--tokens", ids, "--output", output};
+        words.insert(words.end(), more.begin(), more.end());
+        CHECK(output_of(words) == "");
+        if (expected.empty()) expected = contents_of(output);
+        INFO(joined(words));
+        CHECK(contents_of(output) == expected);
+        std::filesystem::remove(output);
+        if (!more.empty()) break;
+      }
+    }
+  results.write("logits.npy", expected);
+  const Tensor<2> found = read_npy_f32(output);
+  CHECK(exact(found, whole_logits(files.open(), find_stage("uncached"), tokens)));
+  CHECK(files_in(results.path()) == Words{"ids.txt", "logits.npy"});
+}
+
+TEST_CASE("logits: what cannot be done leaves no file and spoils none", "[cli]") {
+  const SmallCheckpoint files;
+  const TemporaryDirectory results;
+  const std::string model = files.path().string(), output = results.write("out.npy", "precious").string();
+  const auto refusal = [&](int exit_code, const std::string& tokens, const Words& more = {}) {
+    Words words{"logits", "--model", model, "--stage", "3", "--tokens", tokens, "--output", output};
+    words.insert(words.end(), more.begin(), more.end());
+    const std::string message = failure_of(words, exit_code);
+    CHECK(contents_of(output) == "precious");
+    CHECK(files_in(results.path()) == Words{"out.npy"});
+    return message;
+  };
+  CHECK(holds(refusal(1, "1,2,61"), "token id 61 is outside the vocabulary of 61"));
+  CHECK(holds(refusal(1, "1,4294967297"), "4294967297"));
+  CHECK(holds(refusal(2, "1,-2"), "'-2'"));
+  CHECK(holds(refusal(2, "1,,2"), "--tokens"));
+  CHECK(holds(refusal(2, "1,two"), "'two'"));
+  CHECK(holds(refusal(2, ""), "--tokens"));
+  CHECK(holds(refusal(1, "@/nonexistent/ids"), "/nonexistent/ids"));
+  CHECK(holds(refusal(1, list(std::vector<Token>(97, 1))), "context of 96"));
+  CHECK(holds(refusal(2, "1,2,3", {"--chunks", "1,1"}), "--chunks add up to 2, but there are 3 tokens"));
+  CHECK(holds(refusal(2, "1,2,3", {"--chunks", "3,0"}), "--chunks"));
+  CHECK(holds(refusal(2, "1,2,3", {"--chunks", "18446744073709551615,4"}), "--chunks"));
+  CHECK(holds(failure_of({"logits", "--model", model, "--stage", "3", "--tokens", "1", "--output", "/nonexistent/x.npy"}, 1), "/nonexistent/x.npy"));
+  CHECK(holds(failure_of({"logits", "--model", model, "--stage", "3", "--tokens", "1"}, 2), "--output"));
+  CHECK(holds(failure_of({"logits", "--model", model, "--tokens", "1", "--output", output}, 2), "--stage"));
+}
+
+TEST_CASE("logits: exactly the context is not too long", "[cli]") {
+  const SmallCheckpoint files;
+  const TemporaryDirectory results;
+  const std::string output = (results.path() / "x.npy").string();
+  output_of({"logits", "--model", files.path().string(), "--stage", "3", "--tokens", list(random_tokens(96, 61, 2)), "--output", output});
+  CHECK(read_npy_f32(output).shape(0) == 96);
+}
+
+// ---- tables and JSON ----
+
+TEST_CASE("stages lists every stage with its kind of equality", "[cli]") {
+  const std::string table = output_of({"stages"});
+  const Json json = json_of({"stages", "--json"}).at("stages");
+  REQUIRE(json.length() == stages().size());
+  for (index_t i = 0; i < stages().size(); ++i) {
+    const Stage& stage = stages()[i];
+    CHECK(holds(table, stage.name));
+    CHECK(json.at(i).at("name").text() == stage.name);
+    CHECK(json.at(i).at("chapter").integer() == stage.chapter);
+    CHECK(json.at(i).at("tolerance").number() == stage.equality.tolerance);
+  }
+  CHECK(holds(table, "bit for bit"));
+}
+
+TEST_CASE("inspect counts the bytes of every layout", "[cli]") {
+  const SmallCheckpoint files;  // 2 layers, 6 query and 2 key/value heads of 10
+  const Json json = json_of({"inspect", "--model", files.path().string(), "--json"});
+  CHECK(json.at("architecture").text() == "LlamaForCausalLM");
+  CHECK(json.at("layers").size() == 2);
+  CHECK(json.at("vocabulary").size() == 61);
+  CHECK(json.at("context").size() == 96);
+  CHECK(json.at("parameters").size() == files.open().parameters());
+  const Json layouts = json.at("layouts");
+  index_t own = 0;
+  for (index_t i = 0; i < layouts.length(); ++i) {
+    const Json layout = layouts.at(i);
+    CHECK(layout.at("bytes_per_token_f32").size() == 4 * 2 * layout.at("values_per_token_per_layer").size());
+    CHECK(layout.at("bytes_per_token_bf16").size() == 2 * 2 * layout.at("values_per_token_per_layer").size());
+    if (!layout.at("own").flag()) continue;
+    ++own;
+    CHECK(layout.at("values_per_token_per_layer").size() == 2 * 2 * 10);
+    // The calculator against what is allocated.
+    const Json bench = json_of({"bench", "--model", files.path().string(), "--stage", "preallocated", "--prompt-tokens", "5",
+                                "--new-tokens", "4", "--json"});
+    CHECK(bench.at("state_bytes_per_token").number() == Approx(layout.at("bytes_per_token_f32").number()));
+  }
+  CHECK(own == 1);
+  CHECK(holds(output_of({"inspect", "--model", files.path().string()}), "GQA-2 *"));
+
+  std::filesystem::remove(files.path() / "model.safetensors");  // config.json alone will do
+  CHECK(holds(output_of({"inspect", "--model", files.path().string()}), "no weights"));
+  CHECK_FALSE(json_of({"inspect", "--model", files.path().string(), "--json"}).has("parameters"));
+}
+
+TEST_CASE("bench prints the fields that the design promises", "[cli]") {
+  const SmallCheckpoint files;
+  for (const std::string& stage : stage_names(false)) {
+    CAPTURE(stage);
+    const Json json = json_of({"bench", "--model", files.path().string(), "--stage", stage, "--prompt-tokens", "9", "--new-tokens", "4",
+                               "--threads", "2", "--json"});
+    CHECK(json.at("stage").text() == stage);
+    CHECK(json.at("model").text() == files.path().string());
+    CHECK(json.at("prompt_tokens").size() == 9);
+    CHECK(json.at("new_tokens").size() == 4);
+    CHECK(json.at("batch").size() == 1);
+    CHECK(json.at("threads").size() == 2);
+    for (const char* field : {"ttft_ms", "tpot_ms", "prefill_tokens_per_s", "decode_tokens_per_s"}) CHECK(json.at(field).number() > 0.0);
+    CHECK(json.at("peak_rss_bytes").size() > 1000000);
+    CHECK((json.at("state_bytes").size() > 0) == (stage != "uncached"));
+    CHECK(json.at("state_bytes_per_token").number() == Approx(json.at("state_bytes").number() / 12));  // the last token is not fed
+  }
+  CHECK(json_of({"bench", "--model", files.path().string(), "--prompt-tokens", "3", "--new-tokens", "2", "--batch", "3", "--json"}).at("batch").size() == 3);
+  CHECK(holds(output_of({"bench", "--model", files.path().string(), "--prompt-tokens", "3", "--new-tokens", "1"}), "TTFT"));
+}
+
+// ---- text: the shipped models. Their weights may change, so no test here knows what they say ----
+
+TEST_CASE("generate: the same text from every stage", "[cli]") {
+  const Words words{"generate", "--model", tiny, "--prompt", "The little dog", "--max-new-tokens", "24", "--temperature", "0"};
+  std::string expected, expected_ids;
+  for (const Stage& stage : stages(Family::gqa)) {
+    if (stage.equality.tolerance > 0.0) continue;
+    Words with_stage = words, as_json = words;
+    with_stage.insert(with_stage.end(), {"--stage", std::string(stage.name)});
+    as_json.insert(as_json.end(), {"--stage", std::to_string(stage.chapter), "--json"});
+    const std::string text = output_of(with_stage);
+    CAPTURE(stage.name);
+    CHECK(text.starts_with("The little dog"));
+    CHECK(text.ends_with("\n"));
+    if (expected.empty()) expected = text;
+    CHECK(text == expected);
+    const Json json = json_of(as_json);
+    CHECK(json.at("prompt").text() + json.at("text").text() + "\n" == text);
+    CHECK(json.at("tokens").length() <= 24);
+    CHECK(json.at("tokens").length() == json.at("new_tokens").size());
+    CHECK(json.at("stage").text().size() > 0);
+    CHECK(json.at("ttft_ms").number() > 0.0);
+  }
+}
+
+TEST_CASE("generate: a seed draws the same text again", "[cli]") {
+  const auto text = [](const char* seed, const char* stage) {
+    return output_of({"generate", "--model", tiny, "--prompt", "One day", "--max-new-tokens", "30", "--temperature", "2", "--top-k", "100",
+                      "--top-p", "0.98", "--seed", seed, "--stage", stage});
+  };
+  CHECK(text("7", "preallocated") == text("7", "preallocated"));
+  CHECK(text("7", "preallocated") == text("7", "concat"));
+  CHECK(text("7", "preallocated") != text("8", "preallocated"));
+}
+
+TEST_CASE("generate: top-k 1 is greedy, and asks for no temperature", "[cli]") {
+  const auto text = [](const Words& more) {
+    Words words{"generate", "--model", tiny, "--prompt", "One day", "--max-new-tokens", "12"};
+    words.insert(words.end(), more.begin(), more.end());
+    return output_of(words);
+  };
+  CHECK(text({"--top-k", "1", "--seed", "5"}) == text({"--temperature", "0"}));
+}
+
+TEST_CASE("generate: a prompt that does not fit the context is refused", "[cli]") {
+  std::string prompt;
+  for (int i = 0; i < 3000; ++i) prompt += "dog ";
+  CHECK(holds(failure_of({"generate", "--model", tiny, "--prompt", prompt}, 1), "context"));
+  CHECK(holds(failure_of({"generate", "--model", tiny, "--prompt", "x", "--max-new-tokens", "1000000"}, 1), "context"));
+  const SmallCheckpoint no_tokenizer;
+  CHECK(holds(failure_of({"generate", "--model", no_tokenizer.path().string(), "--prompt", "x"}, 1), "tokenizer.json"));
+}
+
+TEST_CASE("compare: every stage keeps its promise", "[cli]") {
+  Words models{tiny};
+  const std::string other = std::string(KV_DATA) + "/tiny-mla";
+  if (std::filesystem::exists(other) && why_not_supported(other).empty()) models.push_back(other);
+  for (const std::string& model : models) {
+    CAPTURE(model);
+    const Json json = json_of({"compare", "--model", model, "--prompt", "Anna and the cat", "--max-new-tokens", "16", "--json"});
+    const Json runs = json.at("runs");
+    const std::vector<Stage> expected = stages(family(Checkpoint(model).config()));
+    REQUIRE(runs.length() == expected.size());
+    for (index_t i = 0; i < expected.size(); ++i) {
+      const Json run = runs.at(i);
+      CAPTURE(expected[i].name);
+      CHECK(run.at("stage").text() == expected[i].name);
+      CHECK(run.at("promise_holds").flag());
+      CHECK(run.at("same_tokens").flag());
+      if (expected[i].equality.tolerance == 0.0) CHECK(run.at("different_logits").size() == 0);
+      CHECK(run.at("state_bytes").number() >= 0.0);
+    }
+  }
+  const std::string table = output_of({"compare", "--model", tiny, "--stages", "concat,3", "--max-new-tokens", "4"});
+  CHECK(holds(table, "concat"));
+  CHECK(holds(table, "equal bits"));
+  CHECK_FALSE(holds(table, "uncached"));
+}
+
+TEST_CASE("tour: all stages side by side, without a word about the model's path", "[cli]") {
+  const std::string tour = output_of({"tour", "--max-new-tokens", "10", "--prompt", "The cat"});
+  for (const std::string& name : stage_names(false)) CHECK(holds(tour, "\n" + name));
+  CHECK(holds(tour, "The cat"));
+  CHECK(holds(tour, "same 10 tokens"));
+  CHECK_FALSE(holds(tour, "OTHER"));
+  const std::string start = output_of({"tour", "--max-new-tokens", "3", "--chapter", "2"});
+  CHECK(holds(start, "concat"));
+  CHECK_FALSE(holds(start, "preallocated"));
+}
+
+TEST_CASE("chat keeps the cache between turns", "[cli]") {
+  const Words words{"chat", "--model", tiny, "--max-new-tokens", "6"};
+  const std::string input = "Tell me a story about a dog.\n\nAnd then?\nWhy?\n/reset\nHello\n";
+  const std::string said = output_of(words, input);
+  const std::vector<index_t> reused = reused_tokens(said);
+  CAPTURE(said);
+  REQUIRE(reused.size() == 4);
+  CHECK(reused[0] == 0);
+  CHECK(reused[1] > 10);
+  CHECK(reused[2] > reused[1]);
+  CHECK(reused[3] == 0);  // after /reset
+  for (const char* part : {"prefilled", "hit rate", "TTFT", "TPOT"}) CHECK(holds(said, part));
+
+  Words uncached = words;
+  uncached.insert(uncached.end(), {"--stage", "uncached"});
+  const std::string recomputed = output_of(uncached, input);
+  CHECK(reused_tokens(recomputed) == std::vector<index_t>(4, 0));
+  const auto answers = [](const std::string& chat) {  // all lines but the report
+    std::string kept;
+    for (std::size_t start = 0; start < chat.size();) {
+      const std::size_t end = chat.find('\n', start) + 1;
+      if (chat[start] != '[') kept += chat.substr(start, end - start);
+      start = end;
+    }
+    return kept;
+  };
+  CHECK(answers(recomputed) == answers(said));
+}
+
+TEST_CASE("chat: what does not fit is an error when nobody sits there", "[cli]") {
+  const Finished finished = kvbook({"chat", "--model", tiny, "--capacity", "16", "--max-new-tokens", "6"}, "Tell me a very long story about a dog, a cat and a bird.\n");
+  CHECK(finished.exit_code == 1);
+  CHECK(holds(finished.err, "kvbook: error: "));
+  CHECK(holds(finished.err, "capacity of 16"));
+  CHECK(output_of({"chat", "--model", tiny}, "") == "");
+  CHECK(output_of({"chat", "--model", tiny}, "/quit\nnot read\n") == "");
+  CHECK(holds(failure_of({"chat", "--model", tiny, "--capacity", "100000"}, 1), "context"));
+}
