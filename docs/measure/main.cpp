@@ -1,0 +1,49 @@
+/// @file
+/// kvbook-measure MODEL FOLDER COMMIT: makes every number and every figure of the book. docs/measure/run calls it.
+#include <iostream>
+
+#include "common/metrics.hpp"
+#include "docs/measure/measurements.hpp"
+
+namespace {
+
+using kv::book::Laboratory, kv::book::Report;
+
+struct Measurement {
+  const char* name;
+  void (*run)(const Laboratory&, Report&);
+};
+
+constexpr Measurement measurements[] = {
+    {"allocations", kv::book::measure_allocations},  // first: on a fresh heap
+    {"cost curve", kv::book::measure_cost_curve},
+    {"state bytes", kv::book::measure_state_bytes},
+    {"slices", kv::book::measure_slices},
+    {"parts", kv::book::measure_parts},
+    {"phases", kv::book::measure_phases},
+    {"latent", kv::book::measure_latent},
+    {"experts", kv::book::measure_experts},
+};
+
+}  // namespace
+
+int main(int count, char** words) {
+  if (count != 4) {
+    std::cerr << "usage: kvbook-measure MODEL FOLDER COMMIT\n";
+    return 2;
+  }
+  try {
+    const Laboratory laboratory(words[1]);
+    Report report(words[2], kv::book::circumstances(words[3], laboratory.description()));
+    for (const Measurement& measurement : measurements) {
+      const kv::Stopwatch watch;
+      measurement.run(laboratory, report);
+      std::cerr << measurement.name << ": " << watch.milliseconds() / 1000 << " s\n";
+    }
+    report.finish();
+    return 0;
+  } catch (const std::exception& error) {
+    std::cerr << "kvbook-measure: error: " << error.what() << "\n";
+    return 1;
+  }
+}

@@ -1,0 +1,28 @@
+#pragma once
+/// @file
+/// Every measurement of the book, one file each. To add one: write `measure_<what>.cpp`, declare it here, and call it in
+/// main.cpp. README.md says how.
+#include "docs/measure/laboratory.hpp"
+#include "docs/measure/report.hpp"
+
+namespace kv::book {
+
+/// Time of one new token over the tokens before it: cost_curve.svg, cost_curve_cached.svg, cost_curve.md.
+void measure_cost_curve(const Laboratory& laboratory, Report& report);
+/// Calls to the allocator while a text is written: allocations.md. What the allocator holds then: fragmentation.md.
+void measure_allocations(const Laboratory& laboratory, Report& report);
+/// Bytes kept over tokens stored: state_bytes.svg.
+void measure_state_bytes(const Laboratory& laboratory, Report& report);
+/// Attention on a view against attention on a copied slice: slices.md.
+void measure_slices(const Laboratory& laboratory, Report& report);
+/// FLOPs and time of each part of a step: parts_flops.md, parts_time.md.
+void measure_parts(const Laboratory& laboratory, Report& report);
+/// Tokens per second of prefill and of decode: phases.md.
+void measure_phases(const Laboratory& laboratory, Report& report);
+/// The forms of latent attention: latent_layouts.md, latent_costs.md, latent_bytes.svg, decoupling.md, latent_decode.md,
+/// latent_decode.svg, latent_prefill.md.
+void measure_latent(const Laboratory& laboratory, Report& report);
+/// Mixtures of experts, on tiny-mla: expert_*.md, expert_*.svg.
+void measure_experts(const Laboratory& laboratory, Report& report);
+
+}  // namespace kv::book

@@ -1,0 +1,167 @@
+#include "docs/measure/plot.hpp"
+
+#include <cmath>
+#include <cstdio>
+
+namespace kv::book {
+namespace {
+
+constexpr double width = 760, height = 430;                              // of the whole picture
+constexpr double left = 80, right = 740, top = 52, bottom = 350;         // of the plot's frame
+constexpr const char* style = R"(
+  :root { color-scheme: light dark; --ink: #24292f; --grid: #d8dee4; --c0: #c2410c; --c1: #1d6fb8; --c2: #2c8a3d; --c3: #8250df; --c4: #9a6700; }
+  @media (prefers-color-scheme: dark) {
+    :root { --ink: #d0d7de; --grid: #3d444d; --c0: #f59f6c; --c1: #6cb6ff; --c2: #6bd383; --c3: #c9a8ff; --c4: #e3b341; }
+  }
+  text { fill: var(--ink); font: 13px Helvetica, Arial, sans-serif; }
+  .title { font-size: 15px; font-weight: bold; }
+  .small { font-size: 11px; }
+  .grid { stroke: var(--grid); }
+  .curve { fill: none; stroke-width: 2; }
+)";
+
+std::string escaped(const std::string& text) {
+  std::string result;
+  for (const char c : text) result += c == '&' ? "&amp;" : c == '<' ? "&lt;" : c == '>' ? "&gt;" : std::string(1, c);
+  return result;
+}
+
+/// "0.05", "200", "1.5M"
+std::string tick_text(double value) {
+  constexpr struct { double size; const char* suffix; } units[] = {{1e9, "G"}, {1e6, "M"}, {1e4, "k"}};
+  char text[32];
+  for (const auto& unit : units)
+    if (std::abs(value) >= unit.size) {
+      std::snprintf(text, sizeof text, "%g%s", unit.size == 1e4 ? value / 1e3 : value / unit.size, unit.suffix);
+      return text;
+    }
+  std::snprintf(text, sizeof text, "%g", value);
+  return text;
+}
+
+/// The largest of 1, 2, 5 times a power of ten that divides `range` into at least four.
+double tick_step(double range) {
+  const double power = std::pow(10.0, std::floor(std::log10(range / 4)));
+  for (const double factor : {5.0, 2.0})
+    if (range / (factor * power) >= 4) return factor * power;
+  return power;
+}
+
+/// Maps values to places on the picture.
+struct Axis {
+  double low, high;    // values at both ends
+  double start, end;   // places of both ends
+  Scale scale = Scale::linear;
+
+  double place(double value) const {
+    const auto warp = [&](double v) { return scale == Scale::linear ? v : std::log10(v); };
+    return start + (warp(value) - warp(low)) / (warp(high) - warp(low)) * (end - start);
+  }
+  std::vector<double> ticks() const {
+    std::vector<double> result;
+    if (scale == Scale::linear) {
+      const double step = tick_step(high - low);
+      for (index_t i = 0; low + step * static_cast<double>(i) <= high * 1.0001; ++i)
+        result.push_back(low + step * static_cast<double>(i));
+    } else {
+      for (double power = low; power <= high * 1.0001; power *= 10) result.push_back(power);
+    }
+    return result;
+  }
+};
+
+Axis x_axis(const Plot& plot) {
+  double high = 0;
+  for (const Series& series : plot.series)
+    for (const Point& point : series.points) high = std::max(high, point.x);
+  return {0, high, left, right};
+}
+
+Axis y_axis(const Plot& plot) {
+  double low = INFINITY, high = 0;
+  for (const Series& series : plot.series)
+    for (const Point& point : series.points) {
+      low = std::min(low, point.y);
+      high = std::max(high, point.y);
+    }
+  if (plot.y_scale == Scale::linear) return {0, high > 0 ? high * 1.05 : 1, bottom, top};
+  if (!(low > 0)) throw std::invalid_argument("plot '" + plot.title + "': a logarithmic axis needs positive values");
+  return {std::pow(10, std::floor(std::log10(low))), std::pow(10, std::ceil(std::log10(high))), bottom, top,
+          Scale::logarithmic};
+}
+
+template <class... Values>
+std::string format(const char* pattern, Values... values) {
+  char text[512];
+  std::snprintf(text, sizeof text, pattern, values...);
+  return text;
+}
+
+std::string text_at(double x, double y, const char* anchor, const char* css_class, const std::string& text) {
+  return format("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\" class=\"%s\">", x, y, anchor, css_class) + escaped(text) +
+         "</text>\n";
+}
+
+std::string grid(const Axis& x, const Axis& y) {
+  std::string result;
+  for (const double value : y.ticks()) {
+    result += format("<line class=\"grid\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>\n", left, y.place(value), right,
+                     y.place(value));
+    result += text_at(left - 8, y.place(value) + 4, "end", "", tick_text(value));
+  }
+  for (const double value : x.ticks()) {
+    result += format("<line class=\"grid\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>\n", x.place(value), top,
+                     x.place(value), bottom);
+    result += text_at(x.place(value), bottom + 18, "middle", "", tick_text(value));
+  }
+  return result;
+}
+
+/// A mark that differs in shape too, for readers who cannot tell the colours apart.
+std::string mark(index_t number, double x, double y) {
+  const std::string fill = " style=\"fill:var(--c" + std::to_string(number % 5) + ")\"/>\n";
+  switch (number % 3) {
+    case 0: return format("<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\"", x, y) + fill;
+    case 1: return format("<rect x=\"%.1f\" y=\"%.1f\" width=\"7\" height=\"7\"", x - 3.5, y - 3.5) + fill;
+    default:
+      return format("<path d=\"M%.1f,%.1f l4.5,8 h-9z\"", x, y - 5) + fill;
+  }
+}
+
+std::string curve(index_t number, const Series& series, const Axis& x, const Axis& y) {
+  std::string points, marks;
+  for (const Point& point : series.points) {
+    points += format("%.1f,%.1f ", x.place(point.x), y.place(point.y));
+    marks += mark(number, x.place(point.x), y.place(point.y));
+  }
+  return "<polyline class=\"curve\" style=\"stroke:var(--c" + std::to_string(number % 5) + ")\" points=\"" + points +
+         "\"/>\n" + marks;
+}
+
+std::string legend(const std::vector<Series>& all) {
+  std::string result;
+  double x = left;
+  for (index_t i = 0; i < all.size(); ++i) {
+    result += mark(i, x + 5, top - 14) + text_at(x + 16, top - 10, "start", "", all[i].name);
+    x += 36 + 7.2 * static_cast<double>(all[i].name.size());
+  }
+  return result;
+}
+
+}  // namespace
+
+std::string svg(const Plot& plot, const std::string& footnote) {
+  const Axis x = x_axis(plot), y = y_axis(plot);
+  std::string text = format("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %g %g\" width=\"%g\" height=\"%g\" role=\"img\">\n",
+                            width, height, width, height);
+  text += "<title>" + escaped(plot.title) + "</title>\n<style>" + style + "</style>\n";
+  text += text_at(left, 20, "start", "title", plot.title) + legend(plot.series) + grid(x, y);
+  for (index_t i = 0; i < plot.series.size(); ++i) text += curve(i, plot.series[i], x, y);
+  text += text_at((left + right) / 2, bottom + 40, "middle", "", plot.x_label);
+  text += format("<g transform=\"translate(20,%.1f) rotate(-90)\">", (top + bottom) / 2) +
+          text_at(0, 0, "middle", "", plot.y_label) + "</g>\n";
+  text += text_at(left, height - 14, "start", "small", footnote);
+  return text + "</svg>\n";
+}
+
+}  // namespace kv::book
