@@ -18,7 +18,7 @@ void dot_rows(std::span<const float> query, const RowsView& rows, std::span<floa
 /// @throws ShapeError
 void weighted_sum(std::span<const float> weights, const RowsView& rows, std::span<float> out);
 
-/// The same for several queries that look at the same rows (the heads of a group, or all heads on one latent): every row
+/// The same for several queries that look at the same rows (the heads of a group): every row
 /// is read once for all of them. scores[q * scores_stride + s], equal bits to one query at a time.
 /// Runs in parallel, except inside parallel_for.
 /// @param queries (Q,D)  @param rows (S,D)
