@@ -371,7 +371,7 @@ void Linear::Panels::multiply_many(index_t row_count, const float* x, index_t x_
                              interleaved + k * rows + begin(b) * k_count);
         }
     };
-    parallel_for(row_blocks, 1 + 20000 / (inputs * kernels.tile_rows), std::cref(interleave));
+    parallel_for(row_blocks, 1 + 20000 / (inputs * kernels.tile_rows + 1), std::cref(interleave));
 
     // Panels first ... last-1 for row blocks b0 ... b1-1.
     const auto multiply = [&](index_t first, index_t last, index_t b0, index_t b1) {
