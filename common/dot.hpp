@@ -12,21 +12,18 @@ namespace kv {
 /// @throws ShapeError
 void dot_rows(std::span<const float> query, const RowsView& rows, std::span<float> scores);
 
-/// out[d] = sum over s of weights[s] * rows[s][d].
-/// Order: one FMA chain over ascending s for every d.
-/// @param weights (count)  @param rows `count` rows of width D  @param out (D), written
-/// @throws ShapeError
-void weighted_sum(std::span<const float> weights, const RowsView& rows, std::span<float> out);
-
 /// The same for several queries that look at the same rows (the heads of a group): every row
 /// is read once for all of them. scores[q * scores_stride + s], equal bits to one query at a time.
-/// Runs in parallel, except inside parallel_for.
 /// @param queries (Q,D)  @param rows (S,D)
 void dot_rows(const RowsView& queries, const RowsView& rows, float* scores, index_t scores_stride);
 
-/// out[q * out_stride + d] for several rows of weights, equal bits to one row at a time.
-/// Runs in parallel, except inside parallel_for.
-/// @param weights (Q,S)  @param rows (S,D)
-void weighted_sum(const RowsView& weights, const RowsView& rows, float* out, index_t out_stride);
+/// out[q * out_stride + d] += sum over s of weights[q][s] * rows[s][d].
+/// Order: one FMA chain over ascending s that starts with what `out` holds, so a sum may come in pieces.
+/// @param weights (Q,S)  @param rows (S,D)  @param out Q rows of D, at least D apart
+/// @throws ShapeError
+void add_weighted_rows(const RowsView& weights, const RowsView& rows, float* out, index_t out_stride);
+
+/// x *= factor, every element.
+void scale(std::span<float> x, float factor);
 
 }  // namespace kv

@@ -2,18 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <functional>
-#include <new>
 #include <stdexcept>
-#include <utility>
 #include <vector>
 
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
-
+#include "common/memory.hpp"
 #include "common/parallel.hpp"
 #include "common/simd/instruction_set.hpp"
 
@@ -23,55 +17,13 @@ namespace {
 using simd::panel_width;
 using simd::scale_block;
 
-/// Inputs of a block of weights that all rows use before the next one is fetched.
-constexpr index_t input_block = 1024;
 /// Rows whose share of a block of inputs stays in the second cache.
-constexpr index_t row_chunk = 392;
+constexpr index_t row_chunk = 192;
 
 /// At least twice any instruction set's direct_rows.
 constexpr index_t max_few_rows = 32;
 
 index_t blocks(index_t count, index_t size) { return (count + size - 1) / size; }
-
-/// Uninitialised memory: the threads that write it first decide where it lies. Large ones ask for huge pages.
-class Memory {
- public:
-  Memory() = default;
-  explicit Memory(std::size_t bytes) : bytes_(bytes) {
-    const std::size_t alignment = bytes >= huge_page ? huge_page : 64;
-    if (posix_memalign(&data_, alignment, std::max<std::size_t>(bytes, 1)) != 0) throw std::bad_alloc();
-#ifdef MADV_HUGEPAGE
-    if (bytes >= huge_page) madvise(data_, bytes / huge_page * huge_page, MADV_HUGEPAGE);  // a wish: failure is no error
-#endif
-  }
-  ~Memory() { std::free(data_); }
-  Memory(Memory&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
-  Memory& operator=(Memory&& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(bytes_, other.bytes_);
-    return *this;
-  }
-
-  std::byte* data() const { return static_cast<std::byte*>(data_); }
-  std::size_t bytes() const { return bytes_; }
-
- private:
-  static constexpr std::size_t huge_page = 2 << 20;
-  void* data_ = nullptr;
-  std::size_t bytes_ = 0;
-};
-
-/// Floats that a thread keeps from call to call, so that decoding allocates nothing.
-class Scratch {
- public:
-  float* floats(index_t count) {
-    if (memory_.bytes() < count * sizeof(float)) memory_ = Memory(count * sizeof(float));
-    return reinterpret_cast<float*>(memory_.data());
-  }
-
- private:
-  Memory memory_;
-};
 
 const std::byte* element(const MatrixView& matrix, index_t i, index_t j) {
   return static_cast<const std::byte*>(matrix.data) +
@@ -134,8 +86,8 @@ void pack_panel(const MatrixView& matrix, index_t panel, Element* out) {
     const index_t inputs = std::min(block_inputs, matrix.columns - k0);
     for (index_t j = 0; j < outputs; ++j) {
       const std::byte* p = element(matrix, first + j, k0);
-      if (matrix.column_stride == 1)
-        std::memcpy(block[j], p, inputs * sizeof(Element));
+      if (matrix.column_stride == 1 && inputs == block_inputs)
+        std::memcpy(block[j], p, sizeof block[j]);  // a size known to the compiler: one line of the cache, two moves
       else
         for (index_t k = 0; k < inputs; ++k) block[j][k] = load<Element>(p + k * matrix.column_stride * sizeof(Element));
     }
@@ -153,10 +105,9 @@ void pack_panel(const MatrixView& matrix, index_t panel, std::byte* out) {
 }
 
 /// Sums that the tile after this one goes on with.
-void prefetch_panel_row(const float* sums) {
+void prefetch_sums(const float* sums) {
   __builtin_prefetch(sums);
-  __builtin_prefetch(sums + 16);
-  __builtin_prefetch(sums + 31);  // a row that is not aligned has three lines
+  __builtin_prefetch(sums + 15);
 }
 
 const simd::FormatKernels& format_kernels(const simd::Kernels& kernels, DType type) {
@@ -354,9 +305,11 @@ void Linear::Panels::multiply_few(index_t row_count, const float* x, index_t x_s
 void Linear::Panels::multiply_many(index_t row_count, const float* x, index_t x_stride, float* y, index_t y_stride) const {
   const simd::Kernels& kernels = simd::kernels();
   const simd::FormatKernels& format = format_kernels(kernels, type);
+  const index_t input_block = kernels.tile_inputs;
 
-  for (index_t chunk = 0; chunk < row_count; chunk += row_chunk, x += row_chunk * x_stride, y += row_chunk * y_stride) {
-    const index_t rows = std::min(row_chunk, row_count - chunk);
+  for (index_t chunk = 0, chunks = blocks(row_count, row_chunk), rows; chunk < chunks;
+       ++chunk, x += rows * x_stride, y += rows * y_stride) {
+    rows = row_count * (chunk + 1) / chunks - row_count * chunk / chunks;
     const index_t row_blocks = blocks(rows, kernels.tile_rows);
     const auto begin = [=](index_t block) { return rows * block / row_blocks; };  // nearly equal heights
 
@@ -387,15 +340,17 @@ void Linear::Panels::multiply_many(index_t row_count, const float* x, index_t x_
           if (type != DType::f32) format.widen(from(p, 1), k, k_count, widened), weights = widened;
           const index_t sums_stride = p < complete() ? y_stride : panel_width;
           float* sums = p < complete() ? y + p * panel_width : padded;
-          for (index_t b = b0; b < b1; ++b) {
-            if (k != 0 && b + 1 < b1)
-              for (index_t n = begin(b + 1); n < begin(b + 2); ++n) prefetch_panel_row(sums + n * sums_stride);
-            // Every row block fetches the next lines of the weights that come next.
-            const std::size_t line = (b - b0) * k_count * 64;
-            const bool left = line < k_count * panel_width * element_size(type);
-            kernels.multiply_block(weights, k_count, interleaved + k * rows + begin(b) * k_count, begin(b + 1) - begin(b),
-                                   sums + begin(b) * sums_stride, sums_stride, k != 0, left ? next + line : packed);
-          }
+          // Every tile fetches its share of the weights that come next: all at once would be more than memory can give.
+          const index_t tiles = (b1 - b0) * (panel_width / kernels.tile_outputs);
+          const std::size_t step = blocks(panel_width * element_size(type), tiles);
+          for (index_t o = 0; o < panel_width; o += kernels.tile_outputs)
+            for (index_t b = b0; b < b1; ++b, next += k_count * step) {
+              if (k != 0 && b + 1 < b1)
+                for (index_t n = begin(b + 1); n < begin(b + 2); ++n) prefetch_sums(sums + n * sums_stride + o);
+              kernels.multiply_block(weights + o, k_count, interleaved + k * rows + begin(b) * k_count,
+                                     begin(b + 1) - begin(b), sums + begin(b) * sums_stride + o, sums_stride, k != 0,
+                                     next, step);
+            }
         }
       }
       if (last > complete())

@@ -6,4 +6,8 @@ namespace kv {
 
 void softmax(std::span<float> x) { simd::kernels().softmax(x.data(), x.size()); }
 
+float RunningSoftmax::next(std::span<float> scores) {
+  return simd::kernels().softmax_block(scores.data(), scores.size(), &maximum_, &sum_);
+}
+
 }  // namespace kv

@@ -46,7 +46,8 @@ Tensor<3> with_poison(const Tensor<3>& x, index_t more) {
 TEST_CASE("attend is its formula", "[attend]") {
   const Sizes sizes = GENERATE(Sizes{1, 1, 1, 1, 1, 1}, Sizes{1, 9, 4, 2, 6, 5}, Sizes{9, 9, 4, 4, 16, 16},
                                Sizes{4, 37, 6, 2, 17, 3}, Sizes{36, 37, 6, 3, 15, 33}, Sizes{2, 64, 8, 1, 33, 64},
-                               Sizes{33, 33, 3, 1, 1, 2}, Sizes{1, 300, 2, 2, 64, 64});
+                               Sizes{33, 33, 3, 1, 1, 2}, Sizes{1, 300, 2, 2, 64, 64}, Sizes{40, 300, 6, 2, 20, 18},
+                               Sizes{130, 130, 2, 1, 8, 8}, Sizes{1, 128, 2, 1, 8, 8}, Sizes{2, 129, 40, 1, 8, 8});
   CAPTURE(sizes.T, sizes.S, sizes.H, sizes.G, sizes.D, sizes.W);
   const auto [queries, keys, values] = random_case(sizes, 11);
   CHECK(close(attend(queries, keys, values, sizes.S),
@@ -67,14 +68,33 @@ TEST_CASE("a row of attend is the same bits alone and among others", "[attend]")
     CHECK(exact(attend(rows(queries, t, 1), keys, values, 16 + t), rows(all, t, 1)));
 }
 
+TEST_CASE("a row of attend does not depend on where a chunk begins in a block", "[attend]") {
+  // Scores that grow along the sequence: the largest changes in every block, and with it the factor.
+  const index_t S = 300, G = GENERATE(1, 2, 6);
+  auto [queries, keys, values] = random_case({S, S, 6, G, 18, 34}, 33);
+  for (index_t s = 0; s < S; ++s)
+    for (index_t g = 0; g < G; ++g)
+      for (float& k : row(keys, s, g)) k *= 0.5f + static_cast<float>(s) * 0.02f;
+  const Tensor<3> all = attend(queries, keys, values, S);
+  for (const index_t first : {0, 1, 126, 127, 128, 129, 200, 255, 256, 299})
+    for (const index_t count : {1, 2, 44}) {
+      if (first + count > S) continue;
+      CAPTURE(G, first, count);
+      const Tensor<3> past_keys = with_poison(rows(keys, 0, first + count), 3);
+      const Tensor<3> past_values = with_poison(rows(values, 0, first + count), 3);
+      CHECK(exact(attend(rows(queries, first, count), past_keys, past_values, first + count), rows(all, first, count)));
+    }
+}
+
 TEST_CASE("attend: threads and instruction sets change no bit", "[attend]") {
-  const auto [queries, keys, values] = random_case({7, 50, 6, 3, 22, 35}, 41);
-  const Tensor<3> expected = attend(queries, keys, values, 50);
+  const auto [T, S] = GENERATE(table<index_t, index_t>({{7, 50}, {1, 50}, {1, 290}, {20, 290}}));
+  const auto [queries, keys, values] = random_case({T, S, 6, 3, 22, 35}, 41);
+  const Tensor<3> expected = attend(queries, keys, values, S);
   for (const InstructionSet set : available_instruction_sets())
     for (const index_t thread_count : {index_t{1}, index_t{2}, index_t{3}}) {
       CAPTURE(name(set), thread_count);
       const Machine machine(set, thread_count);
-      CHECK(exact(attend(queries, keys, values, 50), expected));
+      CHECK(exact(attend(queries, keys, values, S), expected));
     }
 }
 

@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "common/exp.hpp"
 #include "common/rms_norm.hpp"
@@ -128,6 +129,46 @@ TEST_CASE("softmax: the order of the sum", "[elementwise]") {
     for (index_t i = 0; i < half; ++i) sums[i] += sums[i + half];
   softmax(y);
   for (index_t i = 0; i < y.size(); ++i) REQUIRE(same(y[i], e[i] * (1.0f / sums[0])));
+}
+
+TEST_CASE("running softmax: blocks against the whole row", "[elementwise]") {
+  using Lengths = std::vector<index_t>;
+  const Lengths lengths = GENERATE(Lengths{40}, Lengths{1, 1, 1}, Lengths{128, 128, 7}, Lengths{16, 300});
+  const index_t length = std::accumulate(lengths.begin(), lengths.end(), index_t{0});
+  std::vector<float> x = random_floats(length, 54, -9.0f, 9.0f);
+  x[length - 1] = 12.0f;  // the maximum comes last: everything before is scaled
+  if (length > 20) x[3] = -infinity;
+  std::vector<float> first;
+  for (const InstructionSet set : available_instruction_sets()) {
+    const Machine machine(set, 1);
+    std::vector<float> y = x;
+    RunningSoftmax running;
+    for (index_t begin = 0, i = 0; i < lengths.size(); begin += lengths[i++]) {
+      const float factor = running.next({y.data() + begin, lengths[i]});
+      for (index_t j = 0; j < begin; ++j) y[j] *= factor;
+    }
+    if (first.empty()) first = y;
+    REQUIRE(first_difference(y, first) == length);
+    double sum = 0;
+    for (const float value : x) sum += std::exp(static_cast<double>(value) - 12.0);
+    CHECK(running.sum() == Approx(sum).epsilon(1e-6));
+    for (index_t i = 0; i < length; ++i)
+      REQUIRE(y[i] == Approx(std::exp(static_cast<double>(x[i]) - 12.0)).epsilon(2e-6).margin(1e-37));
+  }
+}
+
+TEST_CASE("running softmax: nothing, and nothing but -infinity", "[elementwise]") {
+  for (const InstructionSet set : available_instruction_sets()) {
+    const Machine machine(set, 1);
+    RunningSoftmax running;
+    CHECK(running.next({}) == 1.0f);
+    std::vector<float> scores(3, 2.0f), none(18, -infinity);
+    CHECK(running.next(scores) == 0.0f);
+    CHECK(running.sum() == 3.0f);
+    CHECK(running.next(none) == 1.0f);
+    CHECK(running.sum() == 3.0f);
+    CHECK(none == std::vector<float>(18, 0.0f));
+  }
 }
 
 TEST_CASE("softmax: limits", "[elementwise]") {

@@ -1,7 +1,9 @@
 #pragma once
 /// @file
 /// Attention itself: the one function that every exact stage of the book calls.
-#include "common/tensor.hpp"
+#include <functional>
+
+#include "chapters/01_uncached_attention/attend_shared.hpp"
 
 namespace kv {
 
@@ -13,5 +15,9 @@ namespace kv {
 /// @throws ShapeError; std::out_of_range unless C >= S >= T
 /// @see Vaswani et al. 2017, eq. 1, arXiv:1706.03762; Ainslie et al. 2023 for groups, arXiv:2305.13245
 Tensor<3> attend(const Tensor<3>& queries, const Tensor<3>& keys, const Tensor<3>& values, index_t S);
+
+/// The same for any keys and values: rows(g) are those of all S tokens for head g of G, and the scale is given.
+/// Threads split tokens and heads.
+Tensor<3> attend(const Tensor<3>& queries, index_t G, const std::function<SharedRows(index_t g)>& rows, float scale);
 
 }  // namespace kv

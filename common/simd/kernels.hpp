@@ -42,24 +42,29 @@ struct Rows {
 
 struct Kernels {
   std::size_t tile_rows;    ///< rows of x that one tile keeps in registers
+  std::size_t tile_outputs; ///< outputs of one tile: all 32 of a panel, or half of them
+  std::size_t tile_inputs;  ///< inputs of a block of weights that stays in a cache while all rows use it
   std::size_t direct_rows;  ///< up to here weights are widened inside the tile, without a copy in f32
 
   FormatKernels f32, bf16, f16, f8_e4m3, i8;
 
   /// out[k * rows.count + r] = rows[r][k], for k < width. REQUIRES: rows.count <= tile_rows
   void (*interleave)(const Rows& rows, std::size_t width, float* out);
-  /// y(r, o) = chain over k of x[k * row_count + r] * weights[k * 32 + o], continuing the chain in y if `resume`.
-  /// Prefetches `count` cache lines from `next` on. REQUIRES: row_count <= tile_rows
+  /// y(r, o) = chain over k of x[k * row_count + r] * weights[k * 32 + o] for tile_outputs outputs, continuing the chain in
+  /// y if `resume`. Prefetches `next_step` bytes from `next` on with every k. REQUIRES: row_count <= tile_rows
   void (*multiply_block)(const float* weights, std::size_t count, const float* x, std::size_t row_count, float* y,
-                         std::size_t y_stride, bool resume, const void* next);
+                         std::size_t y_stride, bool resume, const void* next, std::size_t next_step);
 
   /// scores[q * scores_stride + s] = queries[q] . rows[s]
   void (*dot_rows)(const Rows& queries, const Rows& rows, std::size_t width, float* scores, std::size_t scores_stride);
-  /// out[q * out_stride + d] = chain over s of weights[q][s] * rows[s][d]
-  void (*weighted_sum)(const Rows& weights, const Rows& rows, std::size_t width, float* out, std::size_t out_stride);
+  /// out[q * out_stride + d] goes on as a chain over s of weights[q][s] * rows[s][d]
+  void (*add_weighted_rows)(const Rows& weights, const Rows& rows, std::size_t width, float* out, std::size_t out_stride);
 
   void (*exp)(float* x, std::size_t count);
   void (*softmax)(float* x, std::size_t count);
+  /// x = e^(x - m), m the larger of *maximum and the largest x; *sum and *maximum follow. Returns e^(*maximum before - m).
+  float (*softmax_block)(float* x, std::size_t count, float* maximum, float* sum);
+  void (*scale)(float* x, std::size_t count, float factor);
   /// out = silu(gate) * up
   void (*swiglu)(const float* gate, const float* up, std::size_t count, float* out);
 };

@@ -9,12 +9,26 @@ namespace kv::simd {
 namespace {
 
 constexpr int max_tile_rows = 6;     // 12 of 16 registers hold sums, with 1 vector of weights
+constexpr int tile_outputs = 16, tile_inputs = 256;  // a block of weights for the first cache: 16 KiB of 32
 constexpr int max_direct_rows = 3;
 constexpr int max_tile_vectors = 6;  // rows x vectors of a tile that streams
-constexpr int dot_queries = 1, dot_columns = 4;
+constexpr int dot_queries = 2, dot_columns = 3, dot_columns_alone = 1;  // alone: memory is the limit, and likes one row after the other
+constexpr int dot_cached_floats = 4096;  // queries that stay in the first cache, half of it
 
 struct Vector {
   __m256 low, high;
+
+  /// A register of the vector: sums[q][c] of a dot product need not fit in the registers with whole queries and rows.
+  using Part = __m256;
+  static constexpr int parts = 2;
+  /// One load for all uses: left to itself the compiler loads again in every FMA, and loads become the limit.
+  static Part load_part(const float* p, int part) {
+    __m256 lanes;
+    asm("vmovups %1, %0" : "=x"(lanes) : "m"(*reinterpret_cast<const float(*)[8]>(p + 8 * part)));
+    return lanes;
+  }
+  Part& part(int i) { return i == 0 ? low : high; }
+  static Part fma_part(Part a, Part b, Part c) { return _mm256_fmadd_ps(a, b, c); }
 
   static Vector zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
   static Vector all(float value) { return {_mm256_set1_ps(value), _mm256_set1_ps(value)}; }

@@ -10,12 +10,21 @@ namespace kv::simd {
 namespace {
 
 constexpr int max_tile_rows = 14;     // 28 of 32 registers hold sums, with 2 vectors of weights
+constexpr int tile_outputs = 32, tile_inputs = 1024;  // a block of weights for the second cache
 constexpr int max_direct_rows = 14;
 constexpr int max_tile_vectors = 24;  // rows x vectors of a tile that streams
-constexpr int dot_queries = 3, dot_columns = 8;
+constexpr int dot_queries = 3, dot_columns = 8, dot_columns_alone = 8;
+constexpr int dot_cached_floats = 6144;  // queries that stay in the first cache, half of it
 
 struct Vector {
   __m512 lanes;
+
+  /// A vector is one register. (vector_avx2.hpp has two.)
+  using Part = Vector;
+  static constexpr int parts = 1;
+  static Part load_part(const float* p, int) { return load_once(p); }
+  Part& part(int) { return *this; }
+  static Part fma_part(Part a, Part b, Part c) { return fma(a, b, c); }
 
   static Vector zero() { return {_mm512_setzero_ps()}; }
   static Vector all(float value) { return {_mm512_set1_ps(value)}; }

@@ -8,12 +8,20 @@ namespace kv::simd {
 namespace {
 
 constexpr int max_tile_rows = 4;
+constexpr int tile_outputs = 16, tile_inputs = 256;
 constexpr int max_direct_rows = 3;
 constexpr int max_tile_vectors = 6;
-constexpr int dot_queries = 1, dot_columns = 4;
+constexpr int dot_queries = 1, dot_columns = 4, dot_columns_alone = 4;
+constexpr int dot_cached_floats = 4096;
 
 struct Vector {
   float lanes[16];
+
+  using Part = Vector;
+  static constexpr int parts = 1;
+  static Part load_part(const float* p, int) { return load(p); }
+  Part& part(int) { return *this; }
+  static Part fma_part(const Part& a, const Part& b, const Part& c) { return fma(a, b, c); }
 
   template <class F>
   static Vector each(F lane) {

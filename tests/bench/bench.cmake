@@ -1,6 +1,8 @@
 # kernel_bench: how close the tensor core comes to the machine's limits. Not a test; build it with --target kernel_bench.
 add_executable(kernel_bench EXCLUDE_FROM_ALL
-  ${CMAKE_CURRENT_LIST_DIR}/kernel_bench.cpp ${CMAKE_CURRENT_LIST_DIR}/limits.cpp)
+  ${CMAKE_CURRENT_LIST_DIR}/kernel_bench.cpp ${CMAKE_CURRENT_LIST_DIR}/kernel_report.cpp ${CMAKE_CURRENT_LIST_DIR}/limits.cpp
+  ${PROJECT_SOURCE_DIR}/docs/measure/report.cpp ${PROJECT_SOURCE_DIR}/docs/measure/plot.cpp
+  ${PROJECT_SOURCE_DIR}/chapters/commands/table.cpp)
 target_link_libraries(kernel_bench PRIVATE kv_common)
 set(KV_LIMIT_FLAGS -O3 -ffast-math -ffp-contract=fast -march=native -Wno-psabi)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")

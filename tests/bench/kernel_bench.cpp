@@ -1,6 +1,6 @@
 /// @file
 /// How close the tensor core comes to what the machine can do: kernel_bench [--threads T] [--rounds R] [--isa NAME]
-/// [--only TEXT] [--json].
+/// [--only TEXT] [--json | --book FOLDER --commit NAME].
 ///
 /// Every timing stands between two of the machine's limits taken at once before and after, so that a busy neighbour (who
 /// may halve the speed of a shared core) slows both; medians over the rounds. One thread is timed by its processor time,
@@ -27,6 +27,7 @@
 #include "common/parallel.hpp"
 #include "common/simd/instruction_set.hpp"
 #include "common/softmax.hpp"
+#include "tests/bench/kernel_report.hpp"
 #include "tests/bench/limits.hpp"
 
 namespace {
@@ -36,7 +37,7 @@ using namespace kv;
 struct Options {
   index_t thread_count = 1;
   int rounds = 15;
-  std::string isa, only;
+  std::string isa, only, book, commit = "unknown";
   bool json = false;
 };
 
@@ -168,13 +169,18 @@ void add_attention(std::vector<Item>& items, Buffers& buffers) {
     items.push_back({"dot_rows " + label + std::to_string(c.width), work(c.width), bytes, [=, &buffers]() mutable {
                        dot_rows(queries, rows(), buffers.out.data(), c.count);
                      }});
-    items.push_back({"weighted_sum " + label + std::to_string(c.summed), work(c.summed), bytes * static_cast<double>(c.summed) / static_cast<double>(c.width),
+    items.push_back({"add_weighted_rows " + label + std::to_string(c.summed), work(c.summed), bytes * static_cast<double>(c.summed) / static_cast<double>(c.width),
                      [=, &buffers]() mutable {
                        RowsView values = rows();
                        values.width = c.summed;
-                       weighted_sum(weights, values, buffers.out.data(), c.summed);
+                       add_weighted_rows(weights, values, buffers.out.data(), c.summed);
                      }});
   }
+  items.push_back({"unordered dot_rows 1 x 8192 x 128", 2.0 * 8192 * 128, 4.0 * 8192 * 128, [&buffers, turn = index_t{0}]() mutable {
+                     const index_t size = 8192 * 128;
+                     const float* rows = buffers.cache.data() + turn++ % (buffers.cache.size() / size) * size;
+                     bench::multiply_unordered(rows, 8192, 128, buffers.queries.data(), buffers.out.data());
+                   }});
   items.push_back({"softmax 8192", 0, 0, [&buffers] { softmax({buffers.weights.data(), 8192}); }});
 }
 
@@ -216,25 +222,13 @@ struct Limits {
   }
 };
 
-void print(const Options& options, const Limits& limits, const std::vector<Item>& items) {
-  const std::string set(name(instruction_set()));
-  const double peak = median(limits.peaks) * 1e-9, bandwidth = median(limits.bandwidths) * 1e-9;
-  if (options.json)
-    std::printf("{\"instruction_set\": \"%s\", \"threads\": %zu, \"fma_gflops\": %.1f, \"read_gb_per_s\": %.2f, \"kernels\": [",
-                set.c_str(), threads(), peak, bandwidth);
-  else
-    std::printf("%s, %zu thread(s): FMA peak %.1f GFLOP/s, stream read %.2f GB/s\n%-36s %10s %10s %10s %9s\n", set.c_str(),
-                threads(), peak, bandwidth, "kernel", "us", "GFLOP/s", "GB/s", "of limit");
-  const char* separator = "";
-  for (const Item& item : items) {
-    const double seconds = median(item.seconds);
-    std::printf(options.json ? "%s\n{\"name\": \"%s\", \"us\": %.1f, \"gflops\": %.2f, \"gb_per_s\": %.2f, \"share_of_limit\": %.3f}"
-                             : "%s%-36s %10.1f %10.2f %10.2f %8.0f%%\n",
-                separator, item.name.c_str(), seconds * 1e6, item.operations / seconds * 1e-9,
-                item.bytes / seconds * 1e-9, median(item.shares) * (options.json ? 1 : 100));
-    if (options.json) separator = ",";
-  }
-  if (options.json) std::printf("]}\n");
+void print(const bench::MachineLimits& limits, const std::vector<bench::KernelResult>& results) {
+  std::printf("%s, %zu thread(s): FMA peak %.1f GFLOP/s, stream read %.2f GB/s\n%-40s %10s %10s %10s %9s\n",
+              limits.instruction_set.c_str(), threads(), limits.flop_per_s * 1e-9, limits.bytes_per_s * 1e-9, "kernel",
+              "us", "GFLOP/s", "GB/s", "of limit");
+  for (const bench::KernelResult& result : results)
+    std::printf("%-40s %10.1f %10.2f %10.2f %8.0f%%\n", result.name.c_str(), result.seconds * 1e6,
+                result.operations / result.seconds * 1e-9, result.bytes / result.seconds * 1e-9, result.share * 100);
 }
 
 Options parse(int count, char** values) {
@@ -247,6 +241,8 @@ Options parse(int count, char** values) {
     else if (option == "--rounds") options.rounds = std::stoi(value());
     else if (option == "--isa") options.isa = value();
     else if (option == "--only") options.only = value();
+    else if (option == "--book") options.book = value();
+    else if (option == "--commit") options.commit = value();
     else {
       std::fprintf(stderr, "kernel_bench: unknown option %s\n", option.c_str());
       std::exit(2);
@@ -283,5 +279,13 @@ int main(int count, char** values) {
       item.seconds.push_back(seconds);
       item.shares.push_back(limits.seconds(item) / seconds);
     }
-  print(options, limits, items);
+  const bench::MachineLimits machine{std::string(name(instruction_set())), median(limits.peaks), median(limits.bandwidths)};
+  std::vector<bench::KernelResult> results;
+  for (const Item& item : items)
+    results.push_back({item.name, median(item.seconds), item.operations, item.bytes, median(item.shares)});
+  if (options.json)
+    std::puts(json(machine, results).c_str());
+  else
+    print(machine, results);
+  if (!options.book.empty()) write_book(options.book, options.commit, machine, results);
 }

@@ -7,10 +7,19 @@
 namespace kv::bench {
 namespace {
 
-typedef float Floats __attribute__((vector_size(64)));
-typedef std::uint32_t Bits __attribute__((vector_size(64)));
-typedef std::uint16_t Halves __attribute__((vector_size(32)));
-typedef std::uint64_t Longs __attribute__((vector_size(64)));
+/// Floats in a register. A wider vector would be several, and the sums below would not stay in registers.
+#if defined(__AVX512F__)
+constexpr int lanes = 16;
+#elif defined(__AVX__)
+constexpr int lanes = 8;
+#else
+constexpr int lanes = 4;
+#endif
+
+typedef float Floats __attribute__((vector_size(4 * lanes)));
+typedef std::uint32_t Bits __attribute__((vector_size(4 * lanes)));
+typedef std::uint16_t Halves __attribute__((vector_size(2 * lanes)));
+typedef std::uint64_t Longs __attribute__((vector_size(4 * lanes)));
 
 /// No alignment is assumed.
 template <class T>
@@ -30,16 +39,17 @@ void multiply(const Weight* weights, std::size_t outputs, std::size_t inputs, co
   for (std::size_t o = 0; o < outputs; ++o) {
     const Weight* w = weights + o * inputs;
     Floats sums[8] = {};
-    for (std::size_t k = 0; k < inputs; k += 128) {
+    for (std::size_t k = 0; k < inputs; k += 8 * lanes) {
 #pragma GCC unroll 8
-      for (std::size_t v = 0; v < 128; v += 16) {
-        __builtin_prefetch(w + k + v + 1024 / sizeof(Weight));
-        sums[v / 16] += load_weights(w + k + v) * load<Floats>(x + k + v);
+      for (int v = 0; v < 8; ++v) {
+        const std::size_t i = k + v * lanes;
+        if (i % (64 / sizeof(Weight)) == 0) __builtin_prefetch(w + i + 1024 / sizeof(Weight));
+        sums[v] += load_weights(w + i) * load<Floats>(x + i);
       }
     }
     const Floats sum = ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
     float total = 0;
-    for (int i = 0; i < 16; ++i) total += sum[i];
+    for (int i = 0; i < lanes; ++i) total += sum[i];
     y[o] = total;
   }
 }
@@ -55,7 +65,7 @@ double multiply_add_registers(std::size_t rounds) {
 #pragma GCC unroll 12
     for (int i = 0; i < chains; ++i) sums[i] = sums[i] * factor + term;
   for (int i = 0; i < chains; ++i) asm volatile("" ::"m"(sums[i]));
-  return static_cast<double>(rounds) * chains * 16 * 2;
+  return static_cast<double>(rounds) * chains * lanes * 2;
 }
 
 std::uint64_t read_all(const void* data, std::size_t bytes) {
@@ -66,12 +76,13 @@ std::uint64_t read_all(const void* data, std::size_t bytes) {
     for (int v = 0; v < 4; ++v) {
       const char* p = static_cast<const char*>(data) + v * quarter + i;
       __builtin_prefetch(p + 1024);
-      sums[v] += load<Longs>(p);
+#pragma GCC unroll 4
+      for (int part = 0; part < 64; part += 4 * lanes) sums[v] += load<Longs>(p + part);
     }
   }
   const Longs sum = sums[0] + sums[1] + sums[2] + sums[3];
   std::uint64_t total = 0;
-  for (int i = 0; i < 8; ++i) total += sum[i];
+  for (int i = 0; i < lanes / 2; ++i) total += sum[i];
   return total;
 }
 

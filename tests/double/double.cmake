@@ -2,7 +2,8 @@
 # kv_common, linked behind them, only gives what has no floats in it: JSON, threads, shapes.
 set(KV_DOUBLE_SOURCES
   common/attention.cpp common/rms_norm.cpp common/rope.cpp
-  chapters/01_uncached_attention/attend.cpp chapters/01_uncached_attention/head_projection.cpp
+  chapters/01_uncached_attention/attend.cpp chapters/01_uncached_attention/attend_shared.cpp
+  chapters/01_uncached_attention/head_projection.cpp
   chapters/03_preallocated_cache/head_cache.cpp chapters/03_preallocated_cache/preallocated_attention.cpp)
 file(GLOB KV_LATENT_SOURCES RELATIVE ${PROJECT_SOURCE_DIR} CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/chapters/04_*/*.cpp)
 list(APPEND KV_DOUBLE_SOURCES ${KV_LATENT_SOURCES})

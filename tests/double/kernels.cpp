@@ -66,22 +66,19 @@ void dot_rows(const RowsView& queries, const RowsView& rows, float* scores, inde
     }
 }
 
-void weighted_sum(const RowsView& weights, const RowsView& rows, float* out, index_t out_stride) {
+void add_weighted_rows(const RowsView& weights, const RowsView& rows, float* out, index_t out_stride) {
   for (index_t q = 0; q < weights.count; ++q)
-    for (index_t d = 0; d < rows.width; ++d) {
-      float sum = 0;
+    for (index_t d = 0; d < rows.width; ++d)
       for (index_t s = 0; s < rows.count; ++s)
-        sum += weights.data[q * weights.stride + s] * rows.data[s * rows.stride + d];
-      out[q * out_stride + d] = sum;
-    }
+        out[q * out_stride + d] += weights.data[q * weights.stride + s] * rows.data[s * rows.stride + d];
+}
+
+void scale(std::span<float> x, float factor) {
+  for (float& each : x) each *= factor;
 }
 
 void dot_rows(std::span<const float> query, const RowsView& rows, std::span<float> scores) {
   dot_rows(RowsView{query.data(), query.size(), 1, query.size()}, rows, scores.data(), scores.size());
-}
-
-void weighted_sum(std::span<const float> weights, const RowsView& rows, std::span<float> out) {
-  weighted_sum(RowsView{weights.data(), weights.size(), 1, weights.size()}, rows, out.data(), out.size());
 }
 
 void softmax(std::span<float> x) {
@@ -89,6 +86,15 @@ void softmax(std::span<float> x) {
   float total = 0;
   for (float& each : x) total += each = std::exp(each - largest);
   for (float& each : x) each /= total;
+}
+
+float RunningSoftmax::next(std::span<float> scores) {
+  const float before = maximum_;
+  maximum_ = std::max(before, *std::max_element(scores.begin(), scores.end()));
+  const float factor = std::exp(before - maximum_);
+  sum_ *= factor;
+  for (float& each : scores) sum_ += each = std::exp(each - maximum_);
+  return factor;
 }
 
 }  // namespace kv
