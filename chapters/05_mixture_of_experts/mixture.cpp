@@ -5,19 +5,33 @@
 namespace kv {
 namespace {
 
+/// Bounds the memory for the experts' outputs in a long prompt.
+constexpr index_t tokens_at_once = 1024;
+
 /// A token of one expert, and the factor of the expert's output.
 struct Visit {
   index_t token;
   float weight;
 };
 
+/// One expert and the tokens that go to it, ascending.
+struct Job {
+  const FeedForward* expert;
+  std::vector<Visit> visits;
+  Tensor<2> outputs = {};  // (visits,M)
+};
+
 // [sort]
-/// The tokens of every expert, ascending: the routing turned around.
-std::vector<std::vector<Visit>> by_expert(const Routing& routing, index_t experts) {
-  std::vector<std::vector<Visit>> visits(experts);
-  for (index_t n = 0; n < routing.size(); ++n)
+/// The routing of tokens first ... last-1 turned around: a job for every expert that one of them has chosen, ascending.
+/// Others are not even loaded.
+std::vector<Job> jobs_of(const Routing& routing, index_t first, index_t last, const ExpertPool& experts) {
+  std::vector<std::vector<Visit>> visits(experts.count());
+  for (index_t n = first; n < last; ++n)
     for (const auto& [expert, weight] : routing[n]) visits.at(expert).push_back({n, weight});
-  return visits;
+  std::vector<Job> jobs;
+  for (index_t e = 0; e < visits.size(); ++e)
+    if (!visits[e].empty()) jobs.push_back({&experts.expert(e), std::move(visits[e])});
+  return jobs;
 }
 // [sort]
 
@@ -27,15 +41,21 @@ Tensor<2> gather(const Tensor<2>& x, const std::vector<Visit>& visits) {
   return result;
 }
 
+/// Threads take whole experts, with one barrier for all of them; where experts are fewer than threads, all threads work
+/// on each expert's matrices in turn.
+void run(std::vector<Job>& jobs, const Tensor<2>& x) {
+  const index_t together = jobs.size() < threads() ? jobs.size() : 1;
+  parallel_for(jobs.size(), together, [&](index_t first, index_t last) {
+    for (index_t j = first; j < last; ++j) jobs[j].outputs = jobs[j].expert->forward(gather(x, jobs[j].visits));
+  });
+}
+
 // [add_weighted]
 /// y += weight * x. Not fused: the product of a factor 0 must be a zero, and that of a factor 1 exact.
 void add_weighted(std::span<float> y, float weight, std::span<const float> x) {
   for (index_t m = 0; m < y.size(); ++m) y[m] += weight * x[m];
 }
 // [add_weighted]
-
-/// Rows of one thread for it to be worth waking it.
-index_t row_grain(index_t width) { return 1 + (1 << 15) / std::max<index_t>(1, width); }
 
 void add_shared(Tensor<2>& y, const FeedForward* shared, const Tensor<2>& x) {
   if (!shared) return;
@@ -63,14 +83,15 @@ Mixture::Mixture(MixtureParts parts) : parts_(checked(parts)) {}
 // [grouped]
 Tensor<2> Mixture::forward(const Tensor<2>& x) const {
   const auto& [gate, router, experts, shared] = parts_;
-  Tensor<2> y = zeros<2>({x.shape(0), x.shape(1)});
-  const auto visits = by_expert(router->route((*gate)(x)), experts->count());
-  for (index_t e = 0; e < visits.size(); ++e) {
-    if (visits[e].empty()) continue;  // its weights are not even loaded
-    const Tensor<2> outputs = experts->expert(e).forward(gather(x, visits[e]));
-    parallel_for(visits[e].size(), row_grain(x.shape(1)), [&](index_t first, index_t last) {
-      for (index_t i = first; i < last; ++i) add_weighted(row(y, visits[e][i].token), visits[e][i].weight, row(outputs, i));
-    });
+  const Routing routing = router->route((*gate)(x));
+  const index_t N = x.shape(0);
+  Tensor<2> y = zeros<2>({N, x.shape(1)});
+  for (index_t first = 0; first < N; first += tokens_at_once) {
+    std::vector<Job> jobs = jobs_of(routing, first, std::min(N, first + tokens_at_once), *experts);
+    run(jobs, x);
+    for (const Job& job : jobs)
+      for (index_t i = 0; i < job.visits.size(); ++i)
+        add_weighted(row(y, job.visits[i].token), job.visits[i].weight, row(job.outputs, i));
   }
   add_shared(y, shared.get(), x);
   return y;
