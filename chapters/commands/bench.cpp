@@ -25,16 +25,22 @@ void run(const Arguments& arguments) {
   const index_t prompt_tokens = arguments.size_or("--prompt-tokens", 128, 1);
   const index_t new_tokens = arguments.size_or("--new-tokens", 32, 1);
   const index_t batch = arguments.size_or("--batch", 1, 1);
+  const index_t context = arguments.size_or("--context", 0);
   const Checkpoint checkpoint = open_checkpoint(arguments);
-  const index_t capacity = prompt_tokens + new_tokens - 1;  // past the trained context too: speed does not care
+  const index_t capacity = context + prompt_tokens + new_tokens - 1;  // past the trained context too: speed does not care
   Decoder decoder = load_decoder(checkpoint, stage, {.sequences = batch, .capacity = capacity});
+  // Untimed: fills the context, and brings weights into memory that are loaded when they are first needed.
+  for (const NewTokens& part : random_prompts(batch, std::max(context, prompt_tokens), decoder.vocabulary())) {
+    decoder.last_logits({part});
+    decoder.truncate(part.sequence, context);
+  }
   // No stop tokens: every sequence runs to its end.
   const Generation generation = generate(decoder, random_prompts(batch, prompt_tokens, decoder.vocabulary()),
                                          {.max_new_tokens = new_tokens, .sampling = {}, .stop = {}});
   const Metrics& metrics = generation.metrics;
   if (arguments.has("--json")) {
     JsonObject object;
-    object.set("stage", stage.name).set("model", checkpoint.directory().string()).set("threads", threads());
+    object.set("stage", stage.name).set("model", checkpoint.directory().string()).set("threads", threads()).set("context", context);
     metrics.write(object);
     std::cout << object.text() << "\n";
     return;
@@ -56,6 +62,7 @@ const Command bench_command{"bench",
                             "speed and memory of one stage: TTFT, TPOT, tokens/s, bytes",
                             {model_option, stage_option,
                              {"--prompt-tokens", "P", "tokens prefilled for each sequence (default 128)"},
+                             {"--context", "C", "tokens that each sequence holds before, untimed (default 0)"},
                              {"--new-tokens", "N", "new tokens for each sequence (default 32)"},
                              {"--batch", "B", "sequences (default 1)"},
                              threads_option, json_option},
