@@ -13,3 +13,12 @@ set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/limits.cpp PROPERTIES COMP
 # make_synthetic: a checkpoint of true shapes with random weights, to measure speed and memory on. See README.md.
 add_executable(make_synthetic EXCLUDE_FROM_ALL ${CMAKE_CURRENT_LIST_DIR}/make_synthetic.cpp)
 target_link_libraries(make_synthetic PRIVATE kv_chapters)
+
+# How many instructions some work needs, as a test: the one measure of speed that is the same on every day.
+add_executable(counted_work ${CMAKE_CURRENT_LIST_DIR}/counted_work.cpp)
+target_link_libraries(counted_work PRIVATE kv_chapters)
+target_compile_definitions(counted_work PRIVATE KV_DATA="${PROJECT_SOURCE_DIR}/data")
+add_dependencies(chapter_common counted_work)
+add_test(NAME "instruction counts" COMMAND ${CMAKE_CURRENT_LIST_DIR}/count_instructions
+         $<TARGET_FILE:counted_work> ${CMAKE_CURRENT_LIST_DIR}/instructions.txt)
+set_tests_properties("instruction counts" PROPERTIES SKIP_RETURN_CODE 77 LABELS common)
