@@ -300,11 +300,12 @@ void Linear::Panels::multiply_few(index_t row_count, const float* x, index_t x_s
   parallel_for(count(), 4 * (2500 / panel_ns + 1), std::cref(multiply));
 }
 
-/// A prompt. Rows are interleaved in blocks of tile_rows that keep their sums in registers; a block of weights is
-/// widened once and used by all rows; sums wait in y between two blocks of inputs.
+/// A prompt. Rows are interleaved in blocks of tile_rows that keep their sums in registers; a block of weights stays in a
+/// cache while all rows use it, widened in the tile or once before; sums wait in y between two blocks of inputs.
 void Linear::Panels::multiply_many(index_t row_count, const float* x, index_t x_stride, float* y, index_t y_stride) const {
   const simd::Kernels& kernels = simd::kernels();
   const simd::FormatKernels& format = format_kernels(kernels, type);
+  const auto multiply_block = format.multiply_block ? format.multiply_block : kernels.f32.multiply_block;
   const index_t input_block = kernels.tile_inputs;
 
   for (index_t chunk = 0, chunks = blocks(row_count, row_chunk), rows; chunk < chunks;
@@ -336,8 +337,8 @@ void Linear::Panels::multiply_many(index_t row_count, const float* x, index_t x_
         for (index_t p = first; p < last; ++p) {
           const std::byte* packed = panel(p) + k * panel_width * element_size(type);
           const std::byte* next = packed + (p + 1 < last ? panel_bytes() : 0);
-          const float* weights = reinterpret_cast<const float*>(packed);
-          if (type != DType::f32) format.widen(from(p, 1), k, k_count, widened), weights = widened;
+          const void* weights = packed;
+          if (!format.multiply_block) format.widen(from(p, 1), k, k_count, widened), weights = widened;
           const index_t sums_stride = p < complete() ? y_stride : panel_width;
           float* sums = p < complete() ? y + p * panel_width : padded;
           // Every tile fetches its share of the weights that come next: all at once would be more than memory can give.
@@ -347,9 +348,8 @@ void Linear::Panels::multiply_many(index_t row_count, const float* x, index_t x_
             for (index_t b = b0; b < b1; ++b, next += k_count * step) {
               if (k != 0 && b + 1 < b1)
                 for (index_t n = begin(b + 1); n < begin(b + 2); ++n) prefetch_sums(sums + n * sums_stride + o);
-              kernels.multiply_block(weights + o, k_count, interleaved + k * rows + begin(b) * k_count,
-                                     begin(b + 1) - begin(b), sums + begin(b) * sums_stride + o, sums_stride, k != 0,
-                                     next, step);
+              multiply_block(weights, o, k_count, interleaved + k * rows + begin(b) * k_count, begin(b + 1) - begin(b),
+                             sums + begin(b) * sums_stride + o, sums_stride, k != 0, next, step);
             }
         }
       }

@@ -32,6 +32,13 @@ struct FormatKernels {
   void (*multiply)(const Panels& weights, const float* x, std::size_t row_count, float* y, std::size_t y_stride);
   /// Inputs first ... first+count-1 of the first panel in f32, [count][32].
   void (*widen)(const Panels& weights, std::size_t first, std::size_t count, float* out);
+  /// y(r, o) = chain over k of x[k * row_count + r] * w(o, k) for tile_outputs outputs of one panel, continuing the chain in
+  /// y if `resume`. Prefetches `next_step` bytes from `next` on with every k. REQUIRES: row_count <= tile_rows
+  /// @param weights the panel's, [count][32]  @param output first of the outputs, a multiple of tile_outputs
+  /// Null where widening a block once and using f32's is cheaper.
+  void (*multiply_block)(const void* weights, std::size_t output, std::size_t count, const float* x,
+                         std::size_t row_count, float* y, std::size_t y_stride, bool resume, const void* next,
+                         std::size_t next_step);
 };
 
 /// Rows at equal distances.
@@ -50,10 +57,6 @@ struct Kernels {
 
   /// out[k * rows.count + r] = rows[r][k], for k < width. REQUIRES: rows.count <= tile_rows
   void (*interleave)(const Rows& rows, std::size_t width, float* out);
-  /// y(r, o) = chain over k of x[k * row_count + r] * weights[k * 32 + o] for tile_outputs outputs, continuing the chain in
-  /// y if `resume`. Prefetches `next_step` bytes from `next` on with every k. REQUIRES: row_count <= tile_rows
-  void (*multiply_block)(const float* weights, std::size_t count, const float* x, std::size_t row_count, float* y,
-                         std::size_t y_stride, bool resume, const void* next, std::size_t next_step);
 
   /// scores[q * scores_stride + s] = queries[q] . rows[s]
   void (*dot_rows)(const Rows& queries, const Rows& rows, std::size_t width, float* scores, std::size_t scores_stride);

@@ -10,6 +10,7 @@ namespace {
 
 constexpr int max_tile_rows = 6;     // 12 of 16 registers hold sums, with 1 vector of weights
 constexpr int tile_outputs = 16, tile_inputs = 256;  // a block of weights for the first cache: 16 KiB of 32
+constexpr bool widens_in_tile = true;                // the units that shift and convert are idle otherwise
 constexpr int max_direct_rows = 3;
 constexpr int max_tile_vectors = 6;  // rows x vectors of a tile that streams
 constexpr int dot_queries = 2, dot_columns = 3, dot_columns_alone = 1;  // alone: memory is the limit, and likes one row after the other

@@ -11,6 +11,7 @@ namespace {
 
 constexpr int max_tile_rows = 14;     // 28 of 32 registers hold sums, with 2 vectors of weights
 constexpr int tile_outputs = 32, tile_inputs = 1024;  // a block of weights for the second cache
+constexpr bool widens_in_tile = false;                // shifts would take turns with multiplications
 constexpr int max_direct_rows = 14;
 constexpr int max_tile_vectors = 24;  // rows x vectors of a tile that streams
 constexpr int dot_queries = 3, dot_columns = 8, dot_columns_alone = 8;
