@@ -36,10 +36,45 @@ const Architecture& architecture(const Json& config) {
 
 /// Weights in e4m3 with one scale per block, as DeepSeek-V3 is published. The checkpoint checks the size of the blocks.
 void require_block_scales(const Json& quantization) {
+  if (!quantization.has("weight_block_size"))
+    throw Error(quantization.where() + ": fp8 is supported with weight_block_size only");
+}
+
+void require_text(const Json& object, std::string_view key, std::string_view expected) {
+  const Json value = object.at(key);
+  if (value.text() != expected)
+    throw Error(value.where() + " is '" + value.text() + "'; of compressed-tensors, only 8-bit integers with one scale per "
+                "output and no zero points are supported (format int-quantized, type int, strategy channel, symmetric)");
+}
+
+/// Weights in i8 with one scale per output, as compressed-tensors writes them. What the config says about activations is
+/// not looked at: they stay in f32, which is at least as exact. The checkpoint checks scales and zero points.
+void require_row_scales(const Json& quantization) {
+  require_text(quantization, "format", "int-quantized");
+  if (quantization.has("kv_cache_scheme"))
+    throw Error(quantization.at("kv_cache_scheme").where() + " is set; a quantised cache is not supported");
+  if (quantization.has("transform_config") && !quantization.at("transform_config").keys().empty())
+    throw Error(quantization.at("transform_config").where() + " is set; transformed weights are not supported");
+  const Json groups = quantization.at("config_groups");
+  for (const std::string& key : groups.keys()) {
+    const Json group = groups.at(key), weights = group.at("weights");
+    if (group.has("format")) require_text(group, "format", "int-quantized");
+    require_text(weights, "type", "int");
+    require_text(weights, "strategy", "channel");
+    if (weights.at("num_bits").size() != 8)
+      throw Error(weights.at("num_bits").where() + " is " + std::to_string(weights.at("num_bits").size()) + "; only 8 is supported");
+    if (!weights.at("symmetric").flag())
+      throw Error(weights.at("symmetric").where() + " is false; zero points are not supported");
+  }
+}
+
+/// How the weights were rounded, if they were.
+void require_known_rounding(const Json& quantization) {
   const Json method = quantization.at("quant_method");
-  if (method.text() != "fp8" || !quantization.has("weight_block_size"))
-    throw Error(method.where() + " is '" + method.text() +
-                "'; of quantised checkpoints only fp8 with weight_block_size is supported");
+  if (method.text() == "fp8") return require_block_scales(quantization);
+  if (method.text() == "compressed-tensors") return require_row_scales(quantization);
+  throw Error(method.where() + " is '" + method.text() + "'; of quantised checkpoints, fp8 with weight_block_size and "
+              "8-bit integers of compressed-tensors are supported");
 }
 
 /// Options that would change the result and that the book does not compute.
@@ -51,7 +86,7 @@ void require_known_options(const Json& config) {
     throw Error(config.at("sliding_window").where() + " is set; sliding windows are not supported");
   if (config.has("hidden_act") && config.at("hidden_act").text() != "silu")
     throw Error(config.at("hidden_act").where() + " is '" + config.at("hidden_act").text() + "'; only silu is supported");
-  if (config.has("quantization_config")) require_block_scales(config.at("quantization_config"));
+  if (config.has("quantization_config")) require_known_rounding(config.at("quantization_config"));
   if (config.has("partial_rotary_factor") && config.at("partial_rotary_factor").number() != 1.0)
     throw Error(config.at("partial_rotary_factor").where() + " is not 1; this option is not supported");
 }

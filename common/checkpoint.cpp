@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <map>
@@ -57,6 +58,8 @@ float widened(const TensorEntry& entry, index_t i) {
   return entry.type == DType::bf16 ? from_bf16(bits) : from_f16(bits);
 }
 
+bool is_vector_type(DType type) { return type == DType::f32 || type == DType::bf16 || type == DType::f16; }
+
 index_t blocks(index_t size) { return (size + scale_block - 1) / scale_block; }
 
 }  // namespace
@@ -65,7 +68,8 @@ struct Checkpoint::Files {
   /// A tensor and the file it is in.
   struct Located {
     TensorEntry entry;
-    std::string unreadable_dtype;  // empty when entry.type holds
+    std::string dtype;  // as the file calls it
+    bool readable;      // entry.type holds
     const MappedFile* file;
 
     std::string where(std::string_view name) const {
@@ -77,7 +81,10 @@ struct Checkpoint::Files {
 
   const Located& find(std::string_view name) const;
   const Located& find(std::string_view name, std::span<const index_t> expected_shape) const;
+  const Located& located(std::string_view name) const;
   const float* block_scales(const std::string& name, const TensorEntry& weight);
+  std::vector<float> row_scales(const std::string& name, const TensorEntry& weight) const;
+  const float* kept_row_scales(const std::string& name, const TensorEntry& weight);
   const std::byte* kept(std::string_view name);
 
   fs::path directory;
@@ -86,8 +93,9 @@ struct Checkpoint::Files {
   std::map<std::string, std::unique_ptr<MappedFile>> shards;
   std::map<std::string, Located, std::less<>> tensors;
 
-  std::mutex copying;  // guards copies
+  std::mutex copying;  // guards copies and widened_scales
   std::map<std::string, std::unique_ptr<std::byte[]>> copies;  // of misaligned tensors
+  std::map<std::string, std::vector<float>> widened_scales;    // of i8 matrices, by the name of the matrix
   std::mutex packing;  // guards linears; taken before copying
   std::map<std::string, std::weak_ptr<const Linear>> linears;
 
@@ -162,19 +170,25 @@ void Checkpoint::Files::open_sharded() {
 void Checkpoint::Files::add(const StoredTensor& stored, const MappedFile& file) {
   const auto type = readable_type(stored.dtype);
   TensorEntry entry{type.value_or(DType::f32), stored.shape, file.bytes().data() + stored.begin, stored.bytes};
-  tensors.emplace(stored.name, Located{std::move(entry), type ? "" : stored.dtype, &file});
+  tensors.emplace(stored.name, Located{std::move(entry), stored.dtype, type.has_value(), &file});
 }
 
 Checkpoint::Checkpoint(const std::filesystem::path& directory) : files_(std::make_shared<Files>(directory)) {}
 
 // ---- finding ----
 
-const Checkpoint::Files::Located& Checkpoint::Files::find(std::string_view name) const {
+const Checkpoint::Files::Located& Checkpoint::Files::located(std::string_view name) const {
   const auto found = tensors.find(name);
-  if (found == tensors.end()) throw Error(listing.string() + ": tensor '" + std::string(name) + "' is missing");
-  const Located& tensor = found->second;
-  if (tensor.unreadable_dtype.empty()) return tensor;
-  throw Error(tensor.where(name) + " has dtype " + tensor.unreadable_dtype +
+  if (found != tensors.end()) return found->second;
+  const std::string packed = std::string(name) + "_packed";
+  throw Error(listing.string() + ": tensor '" + std::string(name) + "' is missing" +
+              (tensors.contains(packed) ? "; '" + packed + "' is there, and packed integers are not read" : ""));
+}
+
+const Checkpoint::Files::Located& Checkpoint::Files::find(std::string_view name) const {
+  const Located& tensor = located(name);
+  if (tensor.readable) return tensor;
+  throw Error(tensor.where(name) + " has dtype " + tensor.dtype +
               ", which is not read here; F32, BF16, F16, F8_E4M3 and I8 are");
 }
 
@@ -198,6 +212,16 @@ std::vector<std::string> Checkpoint::names() const {
 bool Checkpoint::has(std::string_view name) const { return files_->tensors.contains(name); }
 const TensorEntry& Checkpoint::entry(std::string_view name) const { return files_->find(name).entry; }
 
+RawTensor Checkpoint::raw(std::string_view name) const {
+  const Files::Located& found = files_->located(name);
+  return {found.dtype, found.entry.shape, {found.entry.data, found.entry.bytes}};
+}
+
+void Checkpoint::drop(std::string_view name) const {
+  const Files::Located& found = files_->located(name);
+  found.file->drop({found.entry.data, found.entry.bytes});
+}
+
 std::size_t Checkpoint::bytes() const {
   std::size_t bytes = 0;
   for (const auto& [name, tensor] : files_->tensors) bytes += tensor.entry.bytes;
@@ -206,7 +230,11 @@ std::size_t Checkpoint::bytes() const {
 
 index_t Checkpoint::parameters() const {
   index_t parameters = 0;
+  const auto is_scale_of = [&](std::string_view name, std::string_view ending) {
+    return name.ends_with(ending) && files_->tensors.contains(name.substr(0, name.size() - ending.size()));
+  };
   for (const auto& [name, tensor] : files_->tensors) {
+    if (is_scale_of(name, "_scale") || is_scale_of(name, "_scale_inv")) continue;
     index_t elements = 1;
     for (const index_t size : tensor.entry.shape) elements *= size;
     parameters += elements;
@@ -219,7 +247,7 @@ index_t Checkpoint::parameters() const {
 Tensor<1> Checkpoint::vector(std::string_view name, index_t size) const {
   const Files::Located& found = files_->find(name, std::array{size});
   const DType type = found.entry.type;
-  if (type != DType::f32 && type != DType::bf16 && type != DType::f16)
+  if (!is_vector_type(type))
     throw Error(found.where(name) + " has dtype " + std::string(kv::name(type)) +
                 ", expected f32, bf16 or f16 for a vector");
   Tensor<1> result = empty<1>({size});
@@ -260,10 +288,55 @@ const float* Checkpoint::Files::block_scales(const std::string& name, const Tens
   return reinterpret_cast<const float*>(kept(scales_name));
 }
 
+/// One scale for every row of an i8 matrix; none for other dtypes.
+std::vector<float> Checkpoint::Files::row_scales(const std::string& name, const TensorEntry& weight) const {
+  const std::string scales_name = name + "_scale", where = located(name).where(name);
+  if (weight.type != DType::i8) {
+    if (tensors.contains(scales_name))
+      throw Error(where + " has scales of its rows although its dtype is not I8");
+    return {};
+  }
+  if (!tensors.contains(scales_name))
+    throw Error(where + " has dtype I8, but its scales '" + scales_name + "' are missing");
+  if (tensors.contains(name + "_zero_point"))
+    throw Error(where + " has zero points, '" + name + "_zero_point'; only symmetric integers are read");
+  const Located& scales = find(scales_name);
+  const index_t rows = weight.shape.at(0), columns = weight.shape.at(1);
+  if (!std::ranges::equal(scales.entry.shape, std::array{rows, index_t{1}}) && !std::ranges::equal(scales.entry.shape, std::array{rows}))
+    throw Error(scales.where(scales_name) + " has shape " + shape_text(scales.entry.shape) + ", expected " +
+                shape_text(std::array{rows, index_t{1}}) + " or " + shape_text(std::array{rows}) + ": one scale for each output");
+  if (!is_vector_type(scales.entry.type))
+    throw Error(scales.where(scales_name) + " has dtype " + std::string(kv::name(scales.entry.type)) +
+                ", expected f32, bf16 or f16 for scales");
+  std::vector<float> result(rows);
+  for (index_t i = 0; i < rows; ++i) {
+    result[i] = widened(scales.entry, i);
+    const auto row = std::span(weight.data + i * columns, columns);
+    const bool fits = result[i] > 0 || (result[i] == 0 && std::ranges::all_of(row, [](std::byte b) { return b == std::byte{0}; }));
+    if (!std::isfinite(result[i]) || !fits)
+      throw Error(scales.where(scales_name) + " is " + std::to_string(result[i]) + " for output " + std::to_string(i) +
+                  "; a scale is finite and positive, or zero for a row of zeros");
+  }
+  return result;
+}
+
+/// The same, good for as long as the checkpoint lives; null when there are none.
+const float* Checkpoint::Files::kept_row_scales(const std::string& name, const TensorEntry& weight) {
+  {
+    const std::lock_guard lock(copying);
+    if (const auto known = widened_scales.find(name); known != widened_scales.end()) return known->second.data();
+  }
+  std::vector<float> scales = row_scales(name, weight);
+  if (weight.type != DType::i8) return nullptr;
+  const std::lock_guard lock(copying);
+  return widened_scales.try_emplace(name, std::move(scales)).first->second.data();
+}
+
 MatrixView Checkpoint::matrix(std::string_view name, index_t rows, index_t columns) const {
   const TensorEntry& entry = files_->find(name, std::array{rows, columns}).entry;
-  const float* const scales = files_->block_scales(std::string(name), entry);
-  return {files_->kept(name), entry.type, rows, columns, columns, 1, scales};
+  const float* const block_scales = files_->block_scales(std::string(name), entry);
+  const float* const row_scales = files_->kept_row_scales(std::string(name), entry);
+  return {files_->kept(name), entry.type, rows, columns, columns, 1, block_scales, row_scales};
 }
 
 std::shared_ptr<const Linear> Checkpoint::linear(std::string_view name, index_t outputs, index_t inputs) const {
@@ -273,8 +346,10 @@ std::shared_ptr<const Linear> Checkpoint::linear(std::string_view name, index_t 
   if (auto linear = known.lock()) return linear;
 
   std::unique_ptr<std::byte[]> copy;  // only needed while packing, unlike that of matrix()
-  const float* const scales = files_->block_scales(std::string(name), found.entry);
-  const MatrixView weight{aligned(found.entry, copy), found.entry.type, outputs, inputs, inputs, 1, scales};
+  const float* const block_scales = files_->block_scales(std::string(name), found.entry);
+  const std::vector<float> row_scales = files_->row_scales(std::string(name), found.entry);
+  const MatrixView weight{aligned(found.entry, copy), found.entry.type, outputs, inputs, inputs, 1, block_scales,
+                          row_scales.empty() ? nullptr : row_scales.data()};
   auto linear = std::make_shared<const Linear>(weight);
   known = linear;
   found.file->drop({found.entry.data, found.entry.bytes});  // or all weights would be in memory twice

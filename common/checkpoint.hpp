@@ -5,6 +5,7 @@
 /// @see https://github.com/huggingface/safetensors#format
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +22,13 @@ struct TensorEntry {
   std::vector<index_t> shape;
   const std::byte* data;  // little-endian and perhaps misaligned: copy bytes, do not cast (matrix() sees to it)
   std::size_t bytes;
+};
+
+/// One tensor as it is stored, whatever its dtype.
+struct RawTensor {
+  std::string dtype;  // "I64"
+  std::vector<index_t> shape;
+  std::span<const std::byte> data;
 };
 
 /// An open checkpoint. Cheap to copy; the mapping lives as long as any copy.
@@ -41,16 +49,23 @@ class Checkpoint {
 
   /// A vector widened to f32.  @throws Error with name, found and expected shape
   Tensor<1> vector(std::string_view name, index_t size) const;
-  /// A matrix in place, with its block scales `<name>_scale_inv` when it is in f8_e4m3. Misaligned data is copied once.
+  /// A matrix in place, with its block scales `<name>_scale_inv` when it is in f8_e4m3 and its row scales `<name>_scale`,
+  /// (rows,1) or (rows) in F32, BF16 or F16, when it is in i8. Misaligned data is copied once.
   /// The view is good for as long as any copy of this checkpoint lives.
-  /// @throws Error with name, found and expected shape, also for the scales
+  /// @throws Error with name, found and expected shape, also for the scales; for scales that are not finite or negative, or
+  /// zero where the row is not; and for i8 with zero points, `<name>_zero_point`
   MatrixView matrix(std::string_view name, index_t rows, index_t columns) const;
   /// The packed weights of a linear layer (out,in). Packed once and shared: every stage that runs on this checkpoint
   /// uses the same copy, which is freed with its last holder. Safe to call from several threads.
   /// @throws Error as matrix()
   std::shared_ptr<const Linear> linear(std::string_view name, index_t outputs, index_t inputs) const;
 
-  /// Bytes of all tensors, and how many elements they have.
+  /// A tensor's bytes, to be copied as they are.  @throws Error when it is missing
+  RawTensor raw(std::string_view name) const;
+  /// A tensor has been read and need not stay in memory. What matrix() gave stays good.
+  void drop(std::string_view name) const;
+
+  /// Bytes of all tensors, and how many elements they have. Scales of other tensors are bytes, but no parameters.
   std::size_t bytes() const;
   index_t parameters() const;
 

@@ -60,6 +60,8 @@ void widen_row(const MatrixView& matrix, index_t i, std::span<float> out) {
   });
   if (matrix.block_scales)
     for (index_t j = 0; j < matrix.columns; ++j) out[j] *= block_scale(matrix, i, j);
+  if (matrix.row_scales)
+    for (index_t j = 0; j < matrix.columns; ++j) out[j] *= matrix.row_scales[i];
 }
 
 /// Whether row i of an e4m3 matrix has a NaN: 0x7f or 0xff.
@@ -127,7 +129,8 @@ const simd::FormatKernels& format_kernels(const simd::Kernels& kernels, DType ty
 
 MatrixView MatrixView::transposed() const {
   if (block_scales) throw std::invalid_argument("MatrixView::transposed: the matrix has block scales");
-  return {data, type, columns, rows, column_stride, row_stride, nullptr};
+  if (row_scales) throw std::invalid_argument("MatrixView::transposed: the matrix has row scales");
+  return {data, type, columns, rows, column_stride, row_stride};
 }
 
 MatrixView MatrixView::row_slice(index_t first, index_t count) const {
@@ -140,6 +143,7 @@ MatrixView MatrixView::row_slice(index_t first, index_t count) const {
   MatrixView slice = *this;
   slice.data = element(*this, first, 0);
   slice.rows = count;
+  if (row_scales) slice.row_scales = row_scales + first;
   if (block_scales) slice.block_scales = block_scales + first / scale_block * blocks(columns, scale_block);
   return slice;
 }
@@ -147,11 +151,34 @@ MatrixView MatrixView::row_slice(index_t first, index_t count) const {
 float MatrixView::at(index_t i, index_t j) const {
   float value = 0;
   with_widening(type, [&](auto widen) { value = widen(element(*this, i, j)); });
-  return block_scales ? value * block_scale(*this, i, j) : value;
+  if (block_scales) value *= block_scale(*this, i, j);
+  if (row_scales) value *= row_scales[i];
+  return value;
 }
 
 MatrixView view(const Tensor<2>& matrix) {
   return {matrix.data(), DType::f32, matrix.shape(0), matrix.shape(1), matrix.shape(1), 1};
+}
+
+RoundedMatrix rounded_to_i8(const MatrixView& matrix) {
+  const index_t rows = matrix.rows, columns = matrix.columns;
+  RoundedMatrix rounded{rows, columns, std::vector<std::int8_t>(rows * columns), std::vector<float>(rows)};
+  const auto round = [&](index_t first, index_t last) {
+    std::vector<float> values(columns);
+    for (index_t i = first; i < last; ++i) {
+      widen_row(matrix, i, values);
+      float largest = 0;
+      for (const float value : values) {
+        if (!std::isfinite(value)) throw std::invalid_argument("rounded_to_i8: a weight is not finite");
+        largest = std::max(largest, std::abs(value));
+      }
+      const float scale = rounded.scales[i] = largest / 127;
+      for (index_t j = 0; j < columns && scale != 0; ++j)
+        rounded.values[i * columns + j] = static_cast<std::int8_t>(std::clamp(std::nearbyint(values[j] / scale), -127.f, 127.f));
+    }
+  };
+  parallel_for(rows, 32, std::cref(round));
+  return rounded;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -191,10 +218,13 @@ struct Linear::Panels {
 Linear::Linear(const MatrixView& weight) : panels_(std::make_unique<Panels>(weight.type, weight.columns, weight.rows)) {
   if (weight.block_scales && weight.type != DType::f8_e4m3)
     throw std::invalid_argument("Linear: block scales belong to f8_e4m3, not to " + std::string(name(weight.type)));
+  if (weight.row_scales && weight.type != DType::i8)
+    throw std::invalid_argument("Linear: row scales belong to i8, not to " + std::string(name(weight.type)));
   Panels& panels = *panels_;
   const index_t input_blocks = blocks(weight.columns, scale_block);
   if (weight.type == DType::f8_e4m3) panels.scales.assign(panels.count() * input_blocks, 1.0f);
   if (weight.type == DType::i8) panels.scales.assign(panels.outputs, 1.0f);
+  if (weight.row_scales) std::copy_n(weight.row_scales, panels.outputs, panels.scales.begin());
 
   const auto pack = [&](index_t first, index_t last) {
     for (index_t p = first; p < last; ++p) {
@@ -210,30 +240,7 @@ Linear::Linear(const MatrixView& weight) : panels_(std::make_unique<Panels>(weig
       if (has_nan(weight, o)) panels.nan_outputs.push_back(o);
 }
 
-Linear Linear::quantised(const MatrixView& weight) {
-  const index_t rows = weight.rows, columns = weight.columns;
-  std::vector<std::int8_t> rounded(rows * columns);
-  std::vector<float> scales(rows);
-  const auto round = [&](index_t first, index_t last) {
-    std::vector<float> values(columns);
-    for (index_t i = first; i < last; ++i) {
-      widen_row(weight, i, values);
-      float largest = 0;
-      for (const float value : values) {
-        if (!std::isfinite(value)) throw std::invalid_argument("Linear::quantised: a weight is not finite");
-        largest = std::max(largest, std::abs(value));
-      }
-      scales[i] = largest / 127;
-      for (index_t j = 0; j < columns; ++j)
-        rounded[i * columns + j] =
-            scales[i] == 0 ? 0 : static_cast<std::int8_t>(std::clamp(std::nearbyint(values[j] / scales[i]), -127.f, 127.f));
-    }
-  };
-  parallel_for(rows, 32, std::cref(round));
-  Linear linear(MatrixView{rounded.data(), DType::i8, rows, columns, columns, 1});
-  linear.panels_->scales = std::move(scales);
-  return linear;
-}
+Linear Linear::quantised(const MatrixView& weight) { return Linear(rounded_to_i8(weight).view()); }
 
 Linear::~Linear() = default;
 Linear::Linear(Linear&&) noexcept = default;

@@ -22,8 +22,8 @@ Absorption::Absorption(const MatrixView& up, const LatentSizes& sizes) : sizes_(
   const index_t H = sizes.heads, plain = sizes.plain_width, W = sizes.value_width;
   const Shape<2> found{up.rows, up.columns}, expected{H * (plain + W), sizes.rank};
   require_shape("absorption: kv_b (H*(plain+W),R)", found, expected);
-  const Tensor<2> wide = up.block_scales ? widened(up) : Tensor<2>();
-  const MatrixView matrix = up.block_scales ? view(wide) : up;
+  const Tensor<2> wide = up.has_scales() ? widened(up) : Tensor<2>();
+  const MatrixView matrix = up.has_scales() ? view(wide) : up;
   for (index_t h = 0; h < H; ++h) {
     const index_t first = h * (plain + W);
     into_latents_.emplace_back(matrix.row_slice(first, plain).transposed());
