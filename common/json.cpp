@@ -339,6 +339,10 @@ JsonObject& JsonObject::set(std::string_view key, const std::vector<std::int64_t
   put(members_, key, list_text(values, [](std::int64_t value) { return std::to_string(value); }));
   return *this;
 }
+JsonObject& JsonObject::set(std::string_view key, const std::vector<std::string>& values) {
+  put(members_, key, list_text(values, [](const std::string& value) { return string_literal(value); }));
+  return *this;
+}
 
 std::string JsonObject::text(int indent) const {
   std::string members;

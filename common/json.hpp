@@ -66,6 +66,7 @@ class JsonObject {
   JsonObject& set(std::string_view key, const JsonObject& value);
   JsonObject& set(std::string_view key, const std::vector<JsonObject>& values);
   JsonObject& set(std::string_view key, const std::vector<std::int64_t>& values);
+  JsonObject& set(std::string_view key, const std::vector<std::string>& values);
   /// @param indent spaces per level; negative: one line
   std::string text(int indent = 2) const;
 
