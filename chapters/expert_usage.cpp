@@ -6,6 +6,7 @@
 
 #include "chapters/05_mixture_of_experts/observed_router.hpp"
 #include "chapters/mixtures.hpp"
+#include "chapters/perplexity.hpp"
 #include "common/error.hpp"
 
 namespace kv {
@@ -45,13 +46,7 @@ ExpertUsage expert_usage(const Checkpoint& checkpoint, const std::vector<Token>&
 double mean_loss(const Tensor<2>& logits, const std::vector<Token>& tokens) {
   if (tokens.size() < 2) throw Error("a loss needs at least two tokens: the text is too short");
   double total = 0.0;
-  for (index_t t = 0; t + 1 < tokens.size(); ++t) {
-    const auto scores = row(logits, t);
-    const double largest = *std::ranges::max_element(scores);
-    double sum = 0.0;
-    for (const float score : scores) sum += std::exp(score - largest);
-    total += std::log(sum) + largest - scores[static_cast<index_t>(tokens[t + 1])];
-  }
+  for (index_t t = 0; t + 1 < tokens.size(); ++t) total += negative_log_likelihood(row(logits, t), tokens[t + 1]);
   return total / static_cast<double>(tokens.size() - 1);
 }
 

@@ -14,13 +14,13 @@ using kv::Command;
 
 constexpr std::array commands{&kv::tour_command,   &kv::stages_command,  &kv::generate_command, &kv::chat_command,
                               &kv::compare_command, &kv::bench_command, &kv::logits_command,   &kv::inspect_command,
-                              &kv::experts_command};
+                              &kv::experts_command, &kv::perplexity_command, &kv::quantise_command};
 
 void print_help() {
   std::cout << "kvbook: an executable book about the KV cache in LLM inference\n\n"
                "usage: kvbook COMMAND [OPTION ...]\n\ncommands:\n";
   for (const Command* command : commands)
-    std::cout << "  " << std::left << std::setw(10) << command->name << command->summary << "\n";
+    std::cout << "  " << std::left << std::setw(12) << command->name << command->summary << "\n";
   std::cout << "\n  kvbook COMMAND --help   options of a command\n  kvbook --version\n";
 }
 

@@ -24,13 +24,6 @@ struct Text {
 
 // ---- texts ----
 
-std::string file_contents(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(file), {}};
-  if (!file || text.empty()) throw Error(path.string() + ": cannot be read, or is empty");
-  return text;
-}
-
 /// At most as many tokens as asked for and as the model can look back on.
 std::vector<Token> first_tokens(const Checkpoint& checkpoint, const Arguments& arguments, const std::string& text) {
   std::vector<Token> tokens = encode_prompt(checkpoint, open_tokenizer(checkpoint), text);
@@ -50,7 +43,7 @@ std::vector<Text> texts(const Checkpoint& checkpoint, const Arguments& arguments
   if (arguments.has("--prompt"))
     add("prompt", arguments.text("--prompt"));
   else
-    for (const std::filesystem::path file : arguments.list("--file")) add(file.stem().string(), file_contents(file));
+    for (const std::filesystem::path file : arguments.list("--file")) add(file.stem().string(), read_text(file));
   clear_progress();
   return result;
 }

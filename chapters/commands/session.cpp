@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <fstream>
 #include <iostream>
 
 #include "common/error.hpp"
@@ -33,6 +34,13 @@ Checkpoint open_checkpoint(const Arguments& arguments) {
 }
 
 Tokenizer open_tokenizer(const Checkpoint& checkpoint) { return Tokenizer(checkpoint.directory() / "tokenizer.json"); }
+
+std::string read_text(const std::filesystem::path& file) {
+  std::ifstream stream(file, std::ios::binary);
+  std::string text{std::istreambuf_iterator<char>(stream), {}};
+  if (!stream || text.empty()) throw Error(file.string() + ": cannot be read, or is empty");
+  return text;
+}
 
 std::vector<Token> encode_prompt(const Checkpoint& checkpoint, const Tokenizer& tokenizer, std::string_view text) {
   std::vector<Token> tokens = tokenizer.encode_with_special(text);

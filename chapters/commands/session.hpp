@@ -32,6 +32,9 @@ inline constexpr std::string_view shipped_prompt = "Once upon a time, there was 
 Checkpoint open_checkpoint(const Arguments& arguments);
 Tokenizer open_tokenizer(const Checkpoint& checkpoint);
 
+/// A whole text file.  @throws Error when it cannot be read, or is empty
+std::string read_text(const std::filesystem::path& file);
+
 /// The prompt's token ids, with the begin-of-text token where the tokenizer or tokenizer_config.json asks for one.
 std::vector<Token> encode_prompt(const Checkpoint& checkpoint, const Tokenizer& tokenizer, std::string_view text);
 
