@@ -14,11 +14,11 @@ namespace {
 
 constexpr std::size_t alignment = 8;
 
-/// Bytes of one element, more for those that are no whole bytes: they need no order among themselves.
+/// Bytes of one element; of none, as if they were the widest.
 std::size_t element_bytes(const StoredTensor& tensor) {
   std::size_t elements = 1;
   for (const index_t size : tensor.shape) elements *= size;
-  return elements == 0 ? 0 : tensor.bytes / elements;
+  return elements == 0 ? alignment : tensor.bytes / elements;
 }
 
 /// "name":{"dtype":...}

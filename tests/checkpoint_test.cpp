@@ -235,6 +235,93 @@ TEST_CASE("blocks of another size are refused even where the shape of the scales
         "config.json: quantization_config.weight_block_size is not [128, 128], the only blocks that are read here");
 }
 
+// ---- 8-bit integers and their scales ----
+
+namespace {
+
+/// An i8 matrix (3,2) and its scales, which may be anything.
+Single i8_files(const std::string& scale_type, const std::string& scale_shape, const std::string& scale_data,
+                const std::string& more = "", const std::string& integers = {"\1\x80\3\4\x7f\xff", 6}) {
+  const std::uint64_t end = 6 + scale_data.size();
+  const std::string header = "{" + tensor("w", "I8", "3,2", 0, 6) + "," + tensor("w_scale", scale_type, scale_shape, 6, end) +
+                             (more.empty() ? "" : "," + tensor(more, "I8", "3", end, end + 3)) + "}";
+  return Single(safetensors(header, integers + scale_data + (more.empty() ? "" : "xyz")));
+}
+
+}  // namespace
+
+TEST_CASE("an i8 matrix comes with one scale per row, in any vector's format", "[checkpoint]") {
+  const auto [type, shape] = GENERATE(table<std::string, std::string>({{"F32", "3,1"}, {"F32", "3"}, {"BF16", "3,1"}, {"BF16", "3"}, {"F16", "3,1"}}));
+  CAPTURE(type, shape);
+  const std::string data = type == "F32" ? bytes_of({0.5f, 2, 0.25f}) : type == "BF16" ? bytes_of16({0x3f00, 0x4000, 0x3e80}) : bytes_of16({0x3800, 0x4000, 0x3400});
+  const Single files = i8_files(type, shape, data);
+  const Checkpoint checkpoint = files.open();
+  const MatrixView w = checkpoint.matrix("w", 3, 2);
+  REQUIRE(w.row_scales != nullptr);
+  CHECK(w.block_scales == nullptr);
+  CHECK(w.type == DType::i8);
+  CHECK(w.at(0, 0) == 0.5f);
+  CHECK(w.at(0, 1) == -64.0f);
+  CHECK(w.at(1, 0) == 6.0f);
+  CHECK(w.at(2, 0) == 31.75f);
+  CHECK(w.at(2, 1) == -0.25f);
+  CHECK(checkpoint.matrix("w", 3, 2).row_scales == w.row_scales);  // widened once
+  CHECK(((*checkpoint.linear("w", 3, 2))(Tensor<2>{{1, 10}}) == Tensor<2>{{-639.5f, 86, 29.25f}}));
+  CHECK(checkpoint.parameters() == 6);
+}
+
+TEST_CASE("an i8 matrix with wrong scales is refused, as a matrix and as a layer", "[checkpoint]") {
+  const auto error = [](const Single& files) {
+    const std::string message = files.short_error([&] { first_matrix(files, 3, 2); });
+    CHECK(files.short_error([&] { files.open().linear("w", 3, 2); }) == message);
+    return message;
+  };
+  const auto with = [&](std::initializer_list<float> scales) { return error(i8_files("F32", "3,1", bytes_of(scales))); };
+  CHECK(error(Single(safetensors("{" + tensor("w", "I8", "3,2", 0, 6) + "}", std::string(6, 1)))) ==
+        "model.safetensors: tensor 'w' has dtype I8, but its scales 'w_scale' are missing");
+  CHECK(error(i8_files("F32", "3,2", bytes_of({1, 2, 3, 4, 5, 6}))) ==
+        "model.safetensors: tensor 'w_scale' has shape (3,2), expected (3,1) or (3): one scale for each output");
+  CHECK(holds(error(i8_files("F32", "1", bytes_of({1}))), "has shape (1), expected"));
+  CHECK(holds(error(i8_files("F32", "1,3", bytes_of({1, 2, 3}))), "has shape (1,3), expected"));
+  CHECK(holds(error(i8_files("F32", "", bytes_of({1}))), "'w_scale' has shape (), expected"));
+  CHECK(error(i8_files("I8", "3,1", "abc")) == "model.safetensors: tensor 'w_scale' has dtype i8, expected f32, bf16 or f16 for scales");
+  CHECK(holds(error(i8_files("F64", "3,1", std::string(24, 0))), "'w_scale' has dtype F64, which is not read here"));
+  CHECK(with({1, -0.5f, 1}) ==
+        "model.safetensors: tensor 'w_scale' is -0.500000 for output 1; a scale is finite and positive, or zero for a row of zeros");
+  CHECK(holds(with({1, 1, std::numeric_limits<float>::quiet_NaN()}), "for output 2; a scale is finite"));
+  CHECK(holds(with({std::numeric_limits<float>::infinity(), 1, 1}), "is inf for output 0; a scale is finite"));
+  CHECK(holds(with({1, 0, 1}), "is 0.000000 for output 1; a scale is finite and positive"));
+  CHECK(error(i8_files("F32", "3,1", bytes_of({1, 2, 3}), "w_zero_point")) ==
+        "model.safetensors: tensor 'w' has zero points, 'w_zero_point'; only symmetric integers are read");
+  const std::string scales_too_many = "{" + tensor("w", "BF16", "3,2", 0, 12) + "," + tensor("w_scale", "F32", "3,1", 12, 24) + "}";
+  CHECK(error(Single(safetensors(scales_too_many, std::string(24, 0)))) ==
+        "model.safetensors: tensor 'w' has scales of its rows although its dtype is not I8");
+}
+
+TEST_CASE("a row of zeros may have the scale zero", "[checkpoint]") {
+  const Single files = i8_files("F32", "3,1", bytes_of({1, 0, 1}), "", {"\1\1\0\0\1\1", 6});
+  CHECK(((*files.open().linear("w", 3, 2))(Tensor<2>{{1, 10}}) == Tensor<2>{{11, 0, 11}}));
+}
+
+TEST_CASE("packed integers are named where the matrix is missing", "[checkpoint]") {
+  const Single files(safetensors("{" + tensor("w_packed", "I32", "3,1", 0, 12) + "}", std::string(12, 0)));
+  CHECK(files.short_error([&] { first_matrix(files, 3, 8); }) ==
+        "model.safetensors: tensor 'w' is missing; 'w_packed' is there, and packed integers are not read");
+}
+
+TEST_CASE("a tensor's bytes can be had whatever its dtype", "[checkpoint]") {
+  const Single files(safetensors("{" + tensor("w", "I64", "1", 0, 8) + "}", "abcdefgh"));
+  const Checkpoint checkpoint = files.open();
+  const RawTensor raw = checkpoint.raw("w");
+  CHECK(raw.dtype == "I64");
+  CHECK(raw.shape == std::vector<index_t>{1});
+  REQUIRE(raw.data.size() == 8);
+  CHECK(std::memcmp(raw.data.data(), "abcdefgh", 8) == 0);
+  checkpoint.drop("w");
+  CHECK(std::memcmp(raw.data.data(), "abcdefgh", 8) == 0);
+  CHECK(files.short_error([&] { checkpoint.raw("x"); }) == "model.safetensors: tensor 'x' is missing");
+}
+
 // ---- packed weights ----
 
 TEST_CASE("linear layers are packed once for all holders, and freed with the last one", "[checkpoint]") {

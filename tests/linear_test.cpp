@@ -177,6 +177,62 @@ TEST_CASE("linear: block scales", "[linear]") {
   CHECK_THROWS_AS(Linear(wrong), std::invalid_argument);
 }
 
+// exact: the chain over the integers, then one product with the output's scale.
+TEST_CASE("linear: row scales", "[linear]") {
+  const index_t outputs = 45, inputs = 150;
+  Weights weights(DType::i8, outputs, inputs);
+  const std::vector<float> scales = random_floats(outputs, 13, 0.01f, 3.0f);
+  const MatrixView integers = weights.matrix;
+  MatrixView scaled = integers;
+  scaled.row_scales = scales.data();
+  CHECK(scaled.has_scales());
+  CHECK(scaled.at(7, 100) == integers.at(7, 100) * scales[7]);
+  CHECK(scaled.at(44, 149) == integers.at(44, 149) * scales[44]);
+
+  const auto product_and_scale = [&](index_t first, index_t count, const std::vector<float>& x, index_t rows) {
+    std::vector<float> y = chains(integers.row_slice(first, count), x, rows);
+    for (index_t i = 0; i < y.size(); ++i) y[i] *= scales[first + i % count];
+    return y;
+  };
+  for (const index_t rows : {1, 9, 40}) {
+    const std::vector<float> x = random_floats(rows * inputs, 28);
+    CHECK(first_difference(product(Linear(scaled), x, rows), product_and_scale(0, outputs, x, rows)) == rows * outputs);
+    CHECK(first_difference(product(Linear(scaled.row_slice(7, 36)), x, rows), product_and_scale(7, 36, x, rows)) == rows * 36);
+  }
+  CHECK(scaled.row_slice(7, 36).at(1, 3) == scaled.at(8, 3));
+  CHECK_THROWS_AS(scaled.transposed(), std::invalid_argument);
+  MatrixView wrong = Weights(DType::bf16, 4, 4).matrix;
+  wrong.row_scales = scales.data();
+  CHECK_THROWS_AS(Linear(wrong), std::invalid_argument);
+}
+
+TEST_CASE("linear: rounding is off by half a scale at most, and knows no other rows", "[linear]") {
+  const Weights weights(GENERATE(DType::f32, DType::bf16, DType::f16), 70, 300);
+  const RoundedMatrix rounded = rounded_to_i8(weights.matrix);
+  for (index_t i = 0; i < 70; ++i) {
+    float largest = 0;
+    int largest_integer = 0;
+    for (index_t j = 0; j < 300; ++j) {
+      const double value = weights.matrix.at(i, j), scale = rounded.scales[i];
+      const int integer = rounded.values[i * 300 + j];
+      largest = std::max(largest, std::abs(weights.matrix.at(i, j)));
+      largest_integer = std::max(largest_integer, std::abs(integer));
+      REQUIRE(std::abs(integer * scale - value) <= 0.5 * scale * (1 + 1e-5));  // the quotient is rounded to f32
+    }
+    REQUIRE(rounded.scales[i] == largest / 127);
+    REQUIRE(largest_integer == 127);
+  }
+  const RoundedMatrix slice = rounded_to_i8(weights.matrix.row_slice(33, 20));
+  CHECK(std::equal(slice.values.begin(), slice.values.end(), rounded.values.begin() + 33 * 300));
+  CHECK(std::equal(slice.scales.begin(), slice.scales.end(), rounded.scales.begin() + 33));
+}
+
+TEST_CASE("linear: halves are rounded to even", "[linear]") {
+  const Tensor<2> row{{127.0f, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 3.4f}};
+  CHECK(rounded_to_i8(view(row)).values == std::vector<std::int8_t>{127, 0, 2, 2, 0, -2, -2, 3});
+  CHECK(rounded_to_i8(view(row)).scales == std::vector<float>{1.0f});
+}
+
 TEST_CASE("linear: a weight that is not a number reaches its output and no other", "[linear]") {
   for (const InstructionSet set : available_instruction_sets())
     for (const index_t rows : {1, 3, 20}) {
