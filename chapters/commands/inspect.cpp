@@ -1,4 +1,5 @@
 #include <iostream>
+#include <map>
 
 #include "chapters/commands/session.hpp"
 #include "chapters/commands/table.hpp"
@@ -15,6 +16,38 @@ std::optional<Checkpoint> weights_of(const std::filesystem::path& directory) {
       std::filesystem::exists(directory / "model.safetensors.index.json"))
     return Checkpoint(directory);
   return std::nullopt;
+}
+
+/// Bytes and tensors of every number format.
+struct Stored {
+  std::size_t bytes = 0;
+  index_t tensors = 0;
+};
+
+std::map<std::string, Stored> stored_by_dtype(const Checkpoint& weights) {
+  std::map<std::string, Stored> result;
+  for (const std::string& name : weights.names()) {
+    const RawTensor raw = weights.raw(name);
+    Stored& stored = result[raw.dtype];
+    stored.bytes += raw.data.size();
+    ++stored.tensors;
+  }
+  return result;
+}
+
+JsonObject describe_dtypes(const Checkpoint& weights) {
+  JsonObject object;
+  for (const auto& [dtype, stored] : stored_by_dtype(weights)) object.set(dtype, stored.bytes);
+  return object;
+}
+
+/// "12 tensors in BF16, 847,616 bytes; 35 in ..."
+std::string dtypes_text(const Checkpoint& weights) {
+  std::string text;
+  for (const auto& [dtype, stored] : stored_by_dtype(weights))
+    text += (text.empty() ? "" : "; ") + std::to_string(stored.tensors) + (text.empty() ? " tensors" : "") + " in " + dtype + ", " +
+            grouped(stored.bytes) + " bytes";
+  return text;
 }
 
 JsonObject describe(const Layout& layout, index_t layers) {
@@ -47,7 +80,7 @@ void run(const Arguments& arguments) {
         .set("width", sizes.width)
         .set("vocabulary", sizes.vocabulary)
         .set("context", sizes.context);
-    if (weights) object.set("parameters", weights->parameters()).set("weight_bytes", weights->bytes());
+    if (weights) object.set("parameters", weights->parameters()).set("weight_bytes", weights->bytes()).set("weight_bytes_by_dtype", describe_dtypes(*weights));
     std::cout << object.set("layouts", list).text() << "\n";
     return;
   }
@@ -56,7 +89,8 @@ void run(const Arguments& arguments) {
             << sizes.layers << " layers, width " << sizes.width << ", vocabulary " << grouped(sizes.vocabulary)
             << ", context " << grouped(sizes.context) << "\n";
   if (weights)
-    std::cout << grouped(weights->parameters()) << " parameters, " << grouped(weights->bytes()) << " bytes of weights\n\n";
+    std::cout << grouped(weights->parameters()) << " parameters, " << grouped(weights->bytes()) << " bytes of weights\n"
+              << dtypes_text(*weights) << "\n\n";
   else
     std::cout << "no weights here: sizes from config.json alone\n\n";
   Table table({"layout", "values/token/layer", "bytes/token bf16", "bytes/token f32", "GiB at full context, bf16"});
