@@ -1,8 +1,10 @@
 /// The program as a user meets it: what it prints, where, with which exit code, and what it leaves behind.
 #include <algorithm>
+#include <cmath>
 
 #include "chapters/architectures.hpp"
 #include "common/npy.hpp"
+#include "common/tokenizer.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/decoders.hpp"
 #include "tests/support/equality.hpp"
@@ -66,7 +68,7 @@ std::string list(const std::vector<Token>& tokens) {
   return text;
 }
 
-const Words commands{"tour", "stages", "generate", "chat", "compare", "bench", "logits", "inspect"};
+const Words commands{"tour", "stages", "generate", "chat", "compare", "bench", "logits", "inspect", "perplexity", "quantise"};
 const std::string tiny = std::string(KV_DATA) + "/tiny-gqa";
 
 /// Names of the stages that serve the shipped GQA model, with the exact ones told apart.
@@ -137,6 +139,12 @@ TEST_CASE("a wrong command line: exit code 2, one line that names the word", "[c
   CHECK(holds(usage({"compare", "--stages", ""}), "stage"));
   CHECK(holds(usage({"tour", "--chapter", "0"}), "--chapter"));
   CHECK(holds(usage({"stages", "--model", "x"}), "'--model'"));
+  CHECK(holds(usage({"quantise", "--output", "x"}), "--model is missing"));
+  CHECK(holds(usage({"quantise", "--model", "x"}), "--output is missing"));
+  CHECK(holds(usage({"quantise", "--model", "x", "--output", ""}), "--output is empty"));
+  CHECK(holds(usage({"perplexity"}), "--file is missing"));
+  CHECK(holds(usage({"perplexity", "--file", "x", "--window", "1"}), "--window must be at least 2"));
+  CHECK(holds(usage({"perplexity", "--file", "x", "--stage", "warp"}), "'warp'"));
 }
 
 TEST_CASE("an error stays on one line, whatever it quotes", "[cli]") {
@@ -500,4 +508,98 @@ TEST_CASE("chat: what does not fit is an error when nobody sits there", "[cli]")
   CHECK(output_of({"chat", "--model", tiny}, "") == "");
   CHECK(output_of({"chat", "--model", tiny}, "/quit\nnot read\n") == "");
   CHECK(holds(failure_of({"chat", "--model", tiny, "--capacity", "100000"}, 1), "context"));
+}
+
+// ---- 8-bit integers, and what they cost ----
+
+TEST_CASE("quantise: a checkpoint that every command runs, and inspect shows", "[cli]") {
+  const TemporaryDirectory results;
+  const std::string output = (results.path() / "int8").string();
+  const std::string said = output_of({"quantise", "--model", tiny, "--output", output});
+  CHECK(said.starts_with(output + ": 35 matrices in 8-bit integers, 12 tensors as they were\n"));
+  CHECK(files_in(results.path()) == Words{"int8"});
+  CHECK(holds(output_of({"inspect", "--model", output}), "35 in I8, "));
+  const Json after = json_of({"inspect", "--model", output, "--json"}), before = json_of({"inspect", "--model", tiny, "--json"});
+  CHECK(after.at("parameters").size() == before.at("parameters").size());
+  CHECK(after.at("weight_bytes").size() < before.at("weight_bytes").size());
+  const Json dtypes = after.at("weight_bytes_by_dtype");
+  CHECK(dtypes.at("I8").size() + dtypes.at("F32").size() + dtypes.at("BF16").size() == after.at("weight_bytes").size());
+  CHECK(holds(output_of({"generate", "--model", output, "--prompt", "The cat", "--max-new-tokens", "4"}), "The cat"));
+  const Json runs = json_of({"compare", "--model", output, "--max-new-tokens", "8", "--json"}).at("runs");
+  for (index_t i = 0; i < runs.length(); ++i) CHECK(runs.at(i).at("promise_holds").flag());
+}
+
+TEST_CASE("quantise: what cannot be done leaves nothing", "[cli]") {
+  const SmallCheckpoint files;
+  const TemporaryDirectory results;
+  const std::string model = files.path().string(), output = (results.path() / "out").string();
+  const auto refusal = [&](const std::string& from, const std::string& to) {
+    const Words before = files_in(results.path());
+    const std::string message = failure_of({"quantise", "--model", from, "--output", to}, 1);
+    CHECK(files_in(results.path()) == before);
+    return message;
+  };
+  CHECK(holds(refusal("/nonexistent", output), "/nonexistent"));
+  CHECK(holds(refusal(model, "/nonexistent/out"), "/nonexistent/out: cannot be created"));
+  CHECK(holds(refusal(model, results.path().string()), "exists already, and nothing is overwritten"));
+  output_of({"quantise", "--model", model, "--output", output});
+  CHECK(holds(refusal(model, output), "exists already"));
+  CHECK(holds(refusal(output, output + "2"), "has a quantization_config: its weights are rounded already"));
+  std::filesystem::remove(results.path() / "out" / "model.safetensors");
+  const std::string weights = contents_of(files.path() / "model.safetensors");
+  files.directory().write("model.safetensors", weights.substr(0, weights.size() - 100));
+  CHECK(holds(refusal(model, output + "2"), "model.safetensors"));
+}
+
+TEST_CASE("perplexity: the same from every exact stage, and as the logits say", "[cli]") {
+  const TemporaryDirectory results;
+  const std::string text = "Once upon a time, there was a fox named Tom. Tom liked to eat apple pie.";
+  const std::string a = results.write("a.txt", text).string(), b = results.write("b.txt", "A dog.").string();
+  const Json json = json_of({"perplexity", "--model", tiny, "--stage", "uncached", "--file", a + "," + b, "--json"});
+  const std::string table = output_of({"perplexity", "--model", tiny, "--file", a + "," + b});
+  CHECK(holds(table, "\n" + a));
+  CHECK(holds(table, "\nall "));
+  for (const std::string& stage : stage_names(true)) CHECK(output_of({"perplexity", "--model", tiny, "--stage", stage, "--file", a + "," + b, "--threads", "1"}) == table);
+
+  const Tokenizer tokenizer(tiny + "/tokenizer.json");
+  const std::vector<Token> tokens = tokenizer.encode_with_special(text);
+  const std::string output = (results.path() / "logits.npy").string();
+  output_of({"logits", "--model", tiny, "--stage", "3", "--tokens", list(tokens), "--output", output});
+  const Tensor<2> logits = read_npy_f32(output);
+  double loss = 0;
+  for (index_t t = 0; t + 1 < tokens.size(); ++t) {
+    double sum = 0;
+    for (index_t v = 0; v < logits.shape(1); ++v) sum += std::exp(static_cast<double>(logits(t, v)));
+    loss += std::log(sum) - static_cast<double>(logits(t, static_cast<index_t>(tokens[t + 1])));
+  }
+  loss /= static_cast<double>(tokens.size() - 1);
+  const Json file = json.at("files").at(index_t{0});
+  CHECK(file.at("file").text() == a);
+  CHECK(file.at("tokens").size() == tokens.size());
+  CHECK(file.at("predictions").size() == tokens.size() - 1);
+  CHECK(file.at("loss").number() == Approx(loss).epsilon(1e-12));
+  CHECK(file.at("perplexity").number() == Approx(std::exp(loss)).epsilon(1e-12));
+  const Json other = json.at("files").at(index_t{1});
+  const double both = file.at("loss").number() * file.at("predictions").number() + other.at("loss").number() * other.at("predictions").number();
+  CHECK(json.at("predictions").size() == file.at("predictions").size() + other.at("predictions").size());
+  CHECK(json.at("loss").number() == Approx(both / json.at("predictions").number()));
+  CHECK(json.at("perplexity").number() == Approx(std::exp(json.at("loss").number())));
+  CHECK(json.at("window").size() == 1024);
+  CHECK(json_of({"perplexity", "--model", tiny, "--file", a, "--window", "5", "--json"}).at("loss").number() > loss);
+}
+
+TEST_CASE("perplexity: files that say nothing, and windows that do not fit", "[cli]") {
+  const TemporaryDirectory texts;
+  const std::string good = texts.write("good.txt", "The cat sat.").string(), empty = texts.write("empty.txt", "").string();
+  const auto refusal = [&](const std::string& files, const Words& more = {}) {
+    Words words{"perplexity", "--model", tiny, "--file", files};
+    words.insert(words.end(), more.begin(), more.end());
+    return failure_of(words, 1);
+  };
+  CHECK(holds(refusal(good + "," + empty), "empty.txt: cannot be read, or is empty"));
+  CHECK(holds(refusal(good + ",/nonexistent.txt"), "/nonexistent.txt"));
+  CHECK(holds(refusal(good, {"--window", "1025"}), "context of 1024"));
+  CHECK(holds(refusal(good, {"--stage", "absorbed"}), "does not run on"));
+  const SmallCheckpoint no_tokenizer;
+  CHECK(holds(failure_of({"perplexity", "--model", no_tokenizer.path().string(), "--file", good}, 1), "tokenizer.json"));
 }

@@ -31,7 +31,11 @@ std::vector<Text> read_texts(const Checkpoint& checkpoint, const std::vector<std
 /// At most the model's context.
 index_t window_size(const Checkpoint& checkpoint, const Arguments& arguments) {
   const index_t context = model_sizes(checkpoint.config()).context;
-  return require_context(checkpoint, arguments.size_or("--window", context, 2));
+  const index_t window = arguments.size_or("--window", context, 2);
+  if (window > context)
+    throw Error("a window of " + std::to_string(window) + " tokens does not fit the model's context of " + std::to_string(context) +
+                " (max_position_embeddings); give a smaller --window");
+  return window;
 }
 
 void print_json(const std::string& model, const Stage& stage, index_t window, const std::vector<Text>& texts, const Loss& total) {

@@ -23,6 +23,7 @@ constexpr Measurement measurements[] = {
     {"phases", kv::book::measure_phases},
     {"latent", kv::book::measure_latent},
     {"experts", kv::book::measure_experts},
+    {"int8", kv::book::measure_int8},
 };
 
 }  // namespace

@@ -24,5 +24,7 @@ void measure_phases(const Laboratory& laboratory, Report& report);
 void measure_latent(const Laboratory& laboratory, Report& report);
 /// Mixtures of experts, on tiny-mla: expert_*.md, expert_*.svg.
 void measure_experts(const Laboratory& laboratory, Report& report);
+/// Loss and size with linear weights in bf16 and in 8-bit integers: int8_perplexity.md.
+void measure_int8(const Laboratory& laboratory, Report& report);
 
 }  // namespace kv::book
