@@ -176,7 +176,7 @@ TEST_CASE("bad DeepSeek configs and tensors are named", "[latent]") {
   }
   SECTION("another quantisation") {
     CHECK(holds(Altered("deepseek-v3-fp8").config(R"("quant_method": "fp8")", R"("quant_method": "awq")").error(),
-                "only fp8 with weight_block_size"));
+                "quant_method is 'awq'; of quantised checkpoints, fp8 with weight_block_size"));
     CHECK(holds(Altered("deepseek-v3-fp8").config("128,", "64,").error(), "[128, 128]"));
   }
   SECTION("a stage of latents on a model without") {
