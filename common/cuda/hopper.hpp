@@ -1,0 +1,8 @@
+#pragma once
+/// @file
+/// What Hopper adds: mbarrier and TMA (sm_90), wgmma and register budgets (sm_90a). On other GPUs these trap.
+#include "common/cuda/device.hpp"
+#include "common/cuda/mbarrier.hpp"
+#include "common/cuda/register_budget.hpp"
+#include "common/cuda/tensor_map.hpp"
+#include "common/cuda/wgmma.hpp"

@@ -1,0 +1,148 @@
+#pragma once
+/// @file
+/// One block: its threads, what they wait for, its shared memory; and the scheduler that gives every thread its turn.
+/// A thread runs until it must wait, so in a correct kernel the order of turns changes nothing.
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "common/cuda/simt/fiber.hpp"
+#include "common/cuda/simt/runtime.hpp"
+
+namespace simt {
+
+enum class State : std::uint8_t { ready, at_warp, at_warpgroup, at_block, at_named, at_mbarrier, exited };
+
+/// A 16-byte copy of cp.async that has not been performed.
+struct AsyncCopy {
+  void* shared;
+  const void* global;
+  bool valid;
+  int group;
+};
+
+/// A TMA copy that has not been performed.
+struct BoxCopy {
+  char* shared;
+  TensorMap map;
+  std::uint64_t* barrier;
+  int column, row;
+};
+
+/// One CUDA thread.
+struct Thread {
+  Fiber fiber;
+  unsigned number = 0;  ///< in the block: x runs fastest
+  uint3 index{};
+  State state = State::exited;
+  Where where;             ///< of the runtime's last call
+  unsigned mask = 0;       ///< at_warp
+  int named = 0;           ///< at_named
+  std::uint64_t* mbarrier = nullptr;  ///< at_mbarrier
+  unsigned parity = 0;
+
+  std::vector<AsyncCopy> copies;
+  int copy_group = 0;
+  std::vector<Wgmma> wgmmas;
+  int wgmma_group = 0;
+  bool wgmma_fenced = false;
+  std::vector<const void*> atomics;  ///< since the last fence, for the race detector
+  bool fenced = false;
+};
+
+/// Threads that meet. The race detector hears of each meeting under an address of its own.
+struct Barrier {
+  unsigned arrived = 0, meeting = 0;
+  char order[2] = {};
+};
+
+struct Warp {
+  unsigned live = 0;     ///< lanes that have not exited
+  unsigned arrived = 0;  ///< lanes that wait in a warp operation
+  WarpOperation operation[warp_size] = {};
+  void* operands[warp_size] = {};
+  Barrier barriers[warp_size];  ///< of __syncwarp, by the first lane of the mask
+};
+
+struct Warpgroup {
+  unsigned arrived = 0;
+  const void* operands[warpgroup_size] = {};
+};
+
+struct NamedBarrier : Barrier {
+  unsigned threads = 0;  ///< how many the first to arrive has asked for
+};
+
+struct Grid {
+  dim3 grid, block;
+  std::size_t shared_bytes;
+  const std::function<void()>* thread;
+  unsigned order;
+  const void *begins = nullptr, *ends = nullptr;  ///< addresses that stand for these moments, for the race detector
+};
+
+class Block {
+ public:
+  /// Runs the block `index` of a grid. @param shared its dynamic shared memory
+  void run(const Grid& grid, uint3 index, char* shared);
+
+  /// The block whose thread is calling; null outside a kernel.
+  static Block* current();
+
+  Thread& self() { return *running_; }
+  Warp& warp() { return warps_[running_->number / warp_size]; }
+  Warpgroup& warpgroup() { return warpgroups_[running_->number / warpgroup_size]; }
+  unsigned live() const { return live_; }
+  unsigned size() const { return count_; }
+  Thread& thread(unsigned number) { return *threads_[number]; }
+
+  /// The calling thread waits until somebody wakes it.
+  void park(State state);
+  /// Wakes threads first ... first+count-1, those that wait in `state` and `chosen` accepts.
+  template <class Chosen>
+  void wake(State state, unsigned first, unsigned count, Chosen chosen) {
+    for (unsigned number = first; number < first + count && number < count_; ++number)
+      if (thread(number).state == state && chosen(thread(number))) thread(number).state = State::ready;
+  }
+  void wake(State state, unsigned first, unsigned count) {
+    wake(state, first, count, [](const Thread&) { return true; });
+  }
+
+  char* shared = nullptr;
+  std::size_t shared_bytes = 0;
+  Barrier whole;                          ///< of __syncthreads
+  std::array<NamedBarrier, 16> named;
+  std::vector<std::uint64_t*> mbarriers;  ///< those that were initialised
+  std::vector<BoxCopy> box_copies;
+
+ private:
+  static void thread_main();
+  void reset(const Grid& grid, uint3 index, char* shared);
+  void prepare_threads();
+  bool run_round();
+  bool run_warp(unsigned warp);
+  void run_thread(Thread& thread);
+  void leave();
+  [[noreturn]] void report_deadlock();
+
+  const Grid* grid_ = nullptr;
+  unsigned count_ = 0, live_ = 0;
+  std::vector<std::unique_ptr<Thread>> threads_;
+  std::array<Warp, max_threads / warp_size> warps_;
+  std::array<Warpgroup, max_threads / warpgroup_size> warpgroups_;
+  std::vector<unsigned> warp_order_;
+  std::array<unsigned, warp_size> lane_order_;
+  Thread* running_ = nullptr;
+};
+
+/// Does the barrier's phase of this parity lie behind? Copies that would complete it are performed first.
+bool phase_passed(Block& block, std::uint64_t* barrier, unsigned parity);
+/// What is missing, for a report: "2 arrivals and 8192 bytes".
+std::array<char, 96> missing_from(const std::uint64_t* barrier);
+void release_block_barrier(Block& block);
+
+}  // namespace simt

@@ -1,0 +1,151 @@
+/// @file
+/// mbarrier, and TMA, which reports to it. A phase ends when all arrivals and all announced bytes are there.
+/// A TMA copy is performed only when somebody waits for its barrier and would otherwise go to sleep; until then the
+/// destination holds poison, so that a reader who did not wait computes NaN.
+/// @see PTX ISA, "Parallel Synchronization and Communication Instructions: mbarrier", "cp.async.bulk.tensor"
+#include <algorithm>
+#include <bit>
+#include <cstdio>
+#include <cstring>
+
+#include "common/cuda/simt/block.hpp"
+#include "common/cuda/simt/sanitizer.hpp"
+#include "common/cuda/simt/traffic.hpp"
+
+namespace simt {
+namespace {
+
+/// The 64 bits of an mbarrier (opaque on the GPU).
+struct Phase {
+  std::uint16_t expected, missing;  ///< arrivals
+  std::int32_t missing_bytes : 31;  ///< negative where bytes have come before they were announced
+  std::uint32_t parity : 1;         ///< of the phase that is under way
+};
+
+Phase load(const std::uint64_t* barrier) { return std::bit_cast<Phase>(*barrier); }
+
+void store(std::uint64_t* barrier, Phase phase) {
+  if (phase.missing == 0 && phase.missing_bytes == 0) {
+    phase.missing = phase.expected;
+    phase.parity ^= 1;
+  }
+  *barrier = std::bit_cast<std::uint64_t>(phase);
+}
+
+/// What stands for the end of a phase, to the race detector.
+const char* end_of_phase(const std::uint64_t* barrier, unsigned parity) {
+  return reinterpret_cast<const char*>(barrier) + 4 * parity;
+}
+
+void require_initialised(Block& block, const std::uint64_t* barrier, const Where& where) {
+  block.self().where = where;
+  note_read(barrier, sizeof *barrier);  // a race with mbarrier_init: a barrier of the block is missing
+  if (std::find(block.mbarriers.begin(), block.mbarriers.end(), barrier) == block.mbarriers.end())
+    die("mbarrier: used before mbarrier_init", where);
+}
+
+void arrive(std::uint64_t* barrier, int bytes, const Where& where) {
+  require_initialised(*Block::current(), barrier, where);
+  Phase phase = load(barrier);
+  if (phase.missing == 0) die("mbarrier: more arrivals than it was initialised for", where);
+  release(end_of_phase(barrier, phase.parity));
+  --phase.missing;
+  phase.missing_bytes += bytes;
+  store(barrier, phase);
+}
+
+// ---- TMA ---------------------------------------------------------------------------------------------------------
+
+constexpr int row_bytes = box_columns * 2, chunk_bytes = 16, chunk_elements = chunk_bytes / 2;
+
+/// 16 bytes of the matrix; zeros outside it.
+void load_chunk(const TensorMap& map, std::int64_t row, std::int64_t column, std::uint16_t* chunk) {
+  for (int i = 0; i < chunk_elements; ++i) {
+    const bool inside = row >= 0 && row < map.rows && column + i >= 0 && column + i < map.columns;
+    chunk[i] = inside ? map.data[row * map.row_stride + column + i] : std::uint16_t{0};
+  }
+}
+
+/// Writes the box with the 128-byte swizzle: chunk c of row r lies where chunk c xor r%8 would.
+void perform(const BoxCopy& copy) {
+  for (int row = 0; row < copy.map.box_rows; ++row)
+    for (int chunk = 0; chunk < row_bytes / chunk_bytes; ++chunk) {
+      std::uint16_t elements[chunk_elements];
+      load_chunk(copy.map, std::int64_t{copy.row} + row, std::int64_t{copy.column} + chunk * chunk_elements, elements);
+      std::memcpy(copy.shared + row * row_bytes + (chunk ^ row % 8) * chunk_bytes, elements, chunk_bytes);
+    }
+  Phase phase = load(copy.barrier);
+  phase.missing_bytes -= copy.map.box_rows * row_bytes;
+  store(copy.barrier, phase);
+}
+
+bool passed(const std::uint64_t* barrier, unsigned parity) { return load(barrier).parity != parity; }
+
+void note_box_reads(const BoxCopy& copy, const Where& where) {
+  const TensorMap& map = copy.map;
+  const std::int64_t first = std::max(copy.column, 0), last = std::min<std::int64_t>(copy.column + box_columns, map.columns);
+  for (int r = 0; r < map.box_rows; ++r) {
+    const std::int64_t row = std::int64_t{copy.row} + r;
+    if (row < 0 || row >= map.rows || first >= last) continue;
+    const std::uint16_t* data = map.data + row * map.row_stride + first;
+    note_read(data, std::size_t(last - first) * 2);
+    count_bulk_read(data, std::size_t(last - first) * 2, where);
+  }
+}
+
+}  // namespace
+
+bool phase_passed(Block& block, std::uint64_t* barrier, unsigned parity) {
+  if (passed(barrier, parity)) return true;
+  const auto mine = std::stable_partition(block.box_copies.begin(), block.box_copies.end(),
+                                          [=](const BoxCopy& copy) { return copy.barrier != barrier; });
+  std::for_each(mine, block.box_copies.end(), perform);
+  block.box_copies.erase(mine, block.box_copies.end());
+  return passed(barrier, parity);
+}
+
+std::array<char, 96> missing_from(const std::uint64_t* barrier) {
+  std::array<char, 96> text;
+  const Phase phase = load(barrier);
+  std::snprintf(text.data(), text.size(), "%d arrivals and %d bytes", int{phase.missing}, int{phase.missing_bytes});
+  return text;
+}
+
+void mbarrier_init(std::uint64_t* barrier, int count, const Where& where) {
+  Block& block = *Block::current();
+  block.self().where = where;
+  if (count < 1 || count > 0xffff) die("mbarrier_init: the count is at least 1", where);
+  note_write(barrier, sizeof *barrier);
+  const auto arrivals = static_cast<std::uint16_t>(count);
+  *barrier = std::bit_cast<std::uint64_t>(Phase{arrivals, arrivals, 0, 0});
+  block.mbarriers.push_back(barrier);
+}
+
+void mbarrier_arrive(std::uint64_t* barrier, const Where& where) { arrive(barrier, 0, where); }
+void mbarrier_arrive_expect(std::uint64_t* barrier, int bytes, const Where& where) { arrive(barrier, bytes, where); }
+
+void mbarrier_wait(std::uint64_t* barrier, unsigned parity, const Where& where) {
+  Block& block = *Block::current();
+  require_initialised(block, barrier, where);
+  if (!phase_passed(block, barrier, parity)) {
+    block.self().mbarrier = barrier;
+    block.self().parity = parity;
+    block.park(State::at_mbarrier);
+  }
+  acquire(end_of_phase(barrier, parity));
+}
+
+void tma_load(void* shared, const TensorMap& map, std::uint64_t* barrier, int column, int row, const Where& where) {
+  Block& block = *Block::current();
+  require_initialised(block, barrier, where);
+  if (reinterpret_cast<std::uintptr_t>(shared) % 1024 != 0) die("tma_load: the box starts at a multiple of 1024", where);
+  const std::size_t bytes = std::size_t(map.box_rows) * row_bytes;
+  note_write(shared, bytes);
+  count_bulk_write(shared, bytes, where);
+  std::memset(shared, 0xff, bytes);
+  block.box_copies.push_back({static_cast<char*>(shared), map, barrier, column, row});
+  note_box_reads(block.box_copies.back(), where);
+  release(end_of_phase(barrier, load(barrier).parity));  // the bytes arrive on this thread's behalf
+}
+
+}  // namespace simt

@@ -1,0 +1,110 @@
+#pragma once
+/// @file
+/// What a .cu file's keywords and intrinsics call when it is built for the CPU. Every CUDA thread of a block is a fiber;
+/// a block runs on one thread of the operating system, blocks run in parallel. A kernel's mistake ends the program with
+/// one line on stderr that says what, which block and thread, and where.
+///
+/// Not modelled: clusters, cooperative grids, spinning on memory that another block writes, the order in which plain
+/// stores reach other threads (the race detector reports such code instead).
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <source_location>
+
+#include "common/cuda/simt/vector_types.hpp"
+
+// Moves values between lanes. Like the instructions it stands for it orders no memory, so the race detector must not
+// look inside.
+#define SIMT_COLLECTIVE __attribute__((no_sanitize("thread")))
+
+namespace simt {
+
+using Where = std::source_location;
+
+inline constexpr unsigned warp_size = 32, warpgroup_size = 128, max_threads = 1024, all_lanes = 0xffffffffu;
+inline constexpr std::size_t max_shared_bytes = 227 * 1024;  ///< of one block on sm_90
+
+// ---- the grid --------------------------------------------------------------------------------------------------
+
+/// Runs `thread` once for each thread of the grid and returns when all are done. @pre the sizes are legal
+void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& thread);
+/// In which order threads and blocks get their turn: 0 forward, 1 backward, others shuffled. A kernel must not depend
+/// on it. At the start: the number in the environment variable SIMT_ORDER, or 0.
+void set_order(unsigned order);
+/// Is the caller a kernel?
+bool in_kernel();
+/// The block's dynamic shared memory: aligned to 1024 bytes, all bits set when the block starts.
+char* dynamic_shared();
+std::size_t dynamic_shared_bytes();
+/// The calling thread's place in its warp.
+unsigned lane();
+/// Ends the program: the calling thread has made a mistake.
+[[noreturn]] void die(const char* mistake, const Where& where);
+
+// ---- barriers --------------------------------------------------------------------------------------------------
+
+void sync_block(const Where& where);
+void sync_warp(unsigned mask, const Where& where);
+/// bar.sync and bar.arrive: barrier `id` opens for `threads` threads, of which some need not wait.
+void sync_named(int id, int threads, const Where& where);
+void arrive_named(int id, int threads, const Where& where);
+/// Lets the others run.
+void yield(const Where& where);
+/// __threadfence: what this thread did before is seen by whoever sees its later atomics, and fences then.
+void fence();
+/// An atomic access follows.
+void note_atomic(const void* address);
+
+// ---- collectives -----------------------------------------------------------------------------------------------
+
+/// Runs once, when all lanes of the mask are there, over what each lane handed in.
+using WarpOperation = void (*)(void* const* lanes, unsigned mask);
+void collective(WarpOperation operation, unsigned mask, void* operands, const Where& where);
+void mma_m16n8k16(float* d, const std::uint32_t* a, const std::uint32_t* b, const Where& where);
+void ldmatrix_x4(std::uint32_t* registers, const void* row, bool transposed, const Where& where);
+
+// ---- asynchronous copies of one thread: performed as late as allowed ---------------------------------------------
+
+/// 16 bytes, zeros unless `valid`. Until the copy is waited for, the destination holds poison.
+void cp_async(void* shared, const void* global, bool valid, const Where& where);
+void cp_async_commit();
+void cp_async_wait(int groups_left, const Where& where);
+
+// ---- mbarrier and TMA --------------------------------------------------------------------------------------------
+
+void mbarrier_init(std::uint64_t* barrier, int count, const Where& where);
+void mbarrier_arrive(std::uint64_t* barrier, const Where& where);
+void mbarrier_arrive_expect(std::uint64_t* barrier, int bytes, const Where& where);
+void mbarrier_wait(std::uint64_t* barrier, unsigned parity, const Where& where);
+
+/// A matrix of 2-byte numbers in global memory, read in boxes of 64 columns.
+struct TensorMap {
+  const std::uint16_t* data;
+  std::int64_t rows, columns, row_stride;  ///< in elements
+  int box_rows;
+};
+inline constexpr int box_columns = 64;
+/// The copy is performed when somebody waits for the barrier's phase; until then the destination holds poison.
+void tma_load(void* shared, const TensorMap& map, std::uint64_t* barrier, int column, int row, const Where& where);
+
+// ---- wgmma -------------------------------------------------------------------------------------------------------
+
+/// One wgmma of m64nNk16: D += A B, f32 += bf16 * bf16. A is in registers where `a` is null.
+struct Wgmma {
+  float* d;                     ///< N/2 numbers of each thread
+  int columns;                  ///< N
+  std::uint32_t a_registers[4];
+  std::uint64_t a, b;           ///< descriptors
+  bool a_in_registers, b_transposed;
+  int group;
+};
+void wgmma_fence();
+void wgmma(const Wgmma& operation, const Where& where);
+void wgmma_commit();
+void wgmma_wait(int groups_left, const Where& where);
+/// An address as wgmma's descriptors hold it: the offset in dynamic shared memory.
+unsigned shared_offset(const void* address, const Where& where);
+/// bar.sync among the 128 threads is not needed, but all must ask for the same.
+void setmaxnreg(int registers, const Where& where);
+
+}  // namespace simt

@@ -1,0 +1,267 @@
+#pragma once
+/// @file
+/// wgmma (sm_90a): a warpgroup, four warps from a multiple of 128 threads on, multiplies matrices in shared memory.
+/// D (64xN, f32, in registers) += A (64x16) B (16xN), both bf16. It runs while the threads go on:
+/// wgmma_fence, products, wgmma_commit, wgmma_wait; until then D must not be touched, nor the operands be overwritten.
+///
+/// Thread 32w + 4g + p holds of D in d[4j+i] row 16w + g + 8(i/2), column 8j + 2p + i%2; of an A in registers
+/// in a[i] row 16w + g + 8(i%2), columns 2p + 8(i/2) and the next.
+/// @see PTX ISA, "Asynchronous Warpgroup Level Matrix Multiply-Accumulate Instructions"
+#include "common/cuda/bfloat16.hpp"
+#include "common/cuda/mbarrier.hpp"
+
+namespace kv::cuda {
+
+/// How an operand lies in shared memory. @see PTX ISA, "Matrix-descriptor"
+using MatrixDescriptor = std::uint64_t;
+
+/// Bytes of a box of 64x64 bf16, as tma_load stores it.
+inline constexpr int box_bytes = 64 * 128;
+
+/// A matrix whose rows (of A, or columns of B: the axis that is not summed) are the rows of boxes as tma_load stores
+/// them: 128 bytes along the summed axis, eight rows are 1024 bytes. `first` is the box's first element; the next
+/// 16 of the summed axis are at the descriptor + 2 (in units of 16 bytes).
+__device__ inline MatrixDescriptor wgmma_descriptor(const bf16* first KV_WHERE) {
+#if ON_CPU
+  const unsigned address = shared_address(first, where);
+#else
+  const unsigned address = shared_address(first);
+#endif
+  constexpr MatrixDescriptor unused_leading_bytes = 1, eight_rows = 1024 >> 4, swizzle_128_bytes = 1;
+  return (address & 0x3ffff) >> 4 | unused_leading_bytes << 16 | eight_rows << 32 | swizzle_128_bytes << 62;
+}
+
+/// B for the transposed mode: the summed axis runs over the rows of the boxes, N along them. So the same tile of
+/// tokens serves Q K^T by wgmma_descriptor and P V by this one. The next 64 columns of N are the next box; the next 16
+/// rows of the summed axis are at the descriptor + 128.
+/// @param bytes_to_next_box from the box with columns 0 to 63 of N to that with columns 64 to 127
+__device__ inline MatrixDescriptor wgmma_descriptor_transposed(const bf16* first,
+                                                               int bytes_to_next_box = box_bytes KV_WHERE) {
+#if ON_CPU
+  const unsigned address = shared_address(first, where);
+#else
+  const unsigned address = shared_address(first);
+#endif
+  constexpr MatrixDescriptor eight_rows = 1024 >> 4, swizzle_128_bytes = 1;
+  return (address & 0x3ffff) >> 4 | static_cast<MatrixDescriptor>(bytes_to_next_box >> 4 & 0x3fff) << 16 |
+         eight_rows << 32 | swizzle_128_bytes << 62;
+}
+
+/// Before the first product, and whenever the threads have touched D or an A in registers.
+__device__ inline void wgmma_fence() {
+#if ON_GPU_WGMMA
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+#elif ON_CPU
+  simt::wgmma_fence();
+#else
+  unsupported();
+#endif
+}
+
+/// The products since the last commit become a group.
+__device__ inline void wgmma_commit() {
+#if ON_GPU_WGMMA
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+#elif ON_CPU
+  simt::wgmma_commit();
+#else
+  unsupported();
+#endif
+}
+
+/// Waits until at most the N latest groups are under way.
+template <int N>
+__device__ inline void wgmma_wait(KV_ONLY_WHERE) {
+#if ON_GPU_WGMMA
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
+#elif ON_CPU
+  simt::wgmma_wait(N, where);
+#else
+  unsupported();
+#endif
+}
+
+/// D (64x64) += A (64x16) B (16x64), both in shared memory. @tparam TransposedB by wgmma_descriptor_transposed
+template <bool TransposedB = false>
+__device__ inline void wgmma_m64n64k16([[maybe_unused]] float (&d)[32], [[maybe_unused]] MatrixDescriptor a,
+                                       [[maybe_unused]] MatrixDescriptor b KV_WHERE) {
+#if ON_GPU_WGMMA
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, "
+      "%32, %33, 1, 1, 1, 0, %34;"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
+        "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
+        "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]),
+        "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
+      : "l"(a), "l"(b), "n"(TransposedB ? 1 : 0));
+#elif ON_CPU
+  simt::wgmma({d, 64, {}, a, b, false, TransposedB, 0}, where);
+#else
+  unsupported();
+#endif
+}
+
+/// The same with A in registers.
+template <bool TransposedB = false>
+__device__ inline void wgmma_m64n64k16([[maybe_unused]] float (&d)[32],
+                                       [[maybe_unused]] const std::uint32_t (&a)[4],
+                                       [[maybe_unused]] MatrixDescriptor b KV_WHERE) {
+#if ON_GPU_WGMMA
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, "
+      "{%32,%33,%34,%35}, %36, 1, 1, 1, %37;"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
+        "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
+        "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]),
+        "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(TransposedB ? 1 : 0));
+#elif ON_CPU
+  simt::wgmma({d, 64, {a[0], a[1], a[2], a[3]}, 0, b, true, TransposedB, 0}, where);
+#else
+  unsupported();
+#endif
+}
+
+/// D (64x128) += A (64x16) B (16x128), both in shared memory. @tparam TransposedB by wgmma_descriptor_transposed
+template <bool TransposedB = false>
+__device__ inline void wgmma_m64n128k16([[maybe_unused]] float (&d)[64], [[maybe_unused]] MatrixDescriptor a,
+                                        [[maybe_unused]] MatrixDescriptor b KV_WHERE) {
+#if ON_GPU_WGMMA
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,"
+      "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,"
+      "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, "
+      "%64, %65, 1, 1, 1, 0, %66;"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
+        "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
+        "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]),
+        "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]),
+        "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]),
+        "+f"(d[40]), "+f"(d[41]), "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]),
+        "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]),
+        "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63])
+      : "l"(a), "l"(b), "n"(TransposedB ? 1 : 0));
+#elif ON_CPU
+  simt::wgmma({d, 128, {}, a, b, false, TransposedB, 0}, where);
+#else
+  unsupported();
+#endif
+}
+
+/// The same with A in registers.
+template <bool TransposedB = false>
+__device__ inline void wgmma_m64n128k16([[maybe_unused]] float (&d)[64],
+                                        [[maybe_unused]] const std::uint32_t (&a)[4],
+                                        [[maybe_unused]] MatrixDescriptor b KV_WHERE) {
+#if ON_GPU_WGMMA
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,"
+      "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,"
+      "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, "
+      "{%64,%65,%66,%67}, %68, 1, 1, 1, %69;"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
+        "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
+        "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]),
+        "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]),
+        "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]),
+        "+f"(d[40]), "+f"(d[41]), "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]),
+        "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]),
+        "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(TransposedB ? 1 : 0));
+#elif ON_CPU
+  simt::wgmma({d, 128, {a[0], a[1], a[2], a[3]}, 0, b, true, TransposedB, 0}, where);
+#else
+  unsupported();
+#endif
+}
+
+/// D (64x256) += A (64x16) B (16x256), both in shared memory. @tparam TransposedB by wgmma_descriptor_transposed
+template <bool TransposedB = false>
+__device__ inline void wgmma_m64n256k16([[maybe_unused]] float (&d)[128], [[maybe_unused]] MatrixDescriptor a,
+                                        [[maybe_unused]] MatrixDescriptor b KV_WHERE) {
+#if ON_GPU_WGMMA
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,"
+      "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,"
+      "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,"
+      "%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,"
+      "%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95,"
+      "%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,"
+      "%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127}, "
+      "%128, %129, 1, 1, 1, 0, %130;"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
+        "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
+        "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]),
+        "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]),
+        "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]),
+        "+f"(d[40]), "+f"(d[41]), "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]),
+        "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]),
+        "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63]),
+        "+f"(d[64]), "+f"(d[65]), "+f"(d[66]), "+f"(d[67]), "+f"(d[68]), "+f"(d[69]), "+f"(d[70]), "+f"(d[71]),
+        "+f"(d[72]), "+f"(d[73]), "+f"(d[74]), "+f"(d[75]), "+f"(d[76]), "+f"(d[77]), "+f"(d[78]), "+f"(d[79]),
+        "+f"(d[80]), "+f"(d[81]), "+f"(d[82]), "+f"(d[83]), "+f"(d[84]), "+f"(d[85]), "+f"(d[86]), "+f"(d[87]),
+        "+f"(d[88]), "+f"(d[89]), "+f"(d[90]), "+f"(d[91]), "+f"(d[92]), "+f"(d[93]), "+f"(d[94]), "+f"(d[95]),
+        "+f"(d[96]), "+f"(d[97]), "+f"(d[98]), "+f"(d[99]), "+f"(d[100]), "+f"(d[101]), "+f"(d[102]), "+f"(d[103]),
+        "+f"(d[104]), "+f"(d[105]), "+f"(d[106]), "+f"(d[107]), "+f"(d[108]), "+f"(d[109]), "+f"(d[110]), "+f"(d[111]),
+        "+f"(d[112]), "+f"(d[113]), "+f"(d[114]), "+f"(d[115]), "+f"(d[116]), "+f"(d[117]), "+f"(d[118]), "+f"(d[119]),
+        "+f"(d[120]), "+f"(d[121]), "+f"(d[122]), "+f"(d[123]), "+f"(d[124]), "+f"(d[125]), "+f"(d[126]), "+f"(d[127])
+      : "l"(a), "l"(b), "n"(TransposedB ? 1 : 0));
+#elif ON_CPU
+  simt::wgmma({d, 256, {}, a, b, false, TransposedB, 0}, where);
+#else
+  unsupported();
+#endif
+}
+
+/// The same with A in registers.
+template <bool TransposedB = false>
+__device__ inline void wgmma_m64n256k16([[maybe_unused]] float (&d)[128],
+                                        [[maybe_unused]] const std::uint32_t (&a)[4],
+                                        [[maybe_unused]] MatrixDescriptor b KV_WHERE) {
+#if ON_GPU_WGMMA
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,"
+      "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,"
+      "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,"
+      "%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,"
+      "%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95,"
+      "%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,"
+      "%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127}, "
+      "{%128,%129,%130,%131}, %132, 1, 1, 1, %133;"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
+        "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
+        "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]),
+        "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]),
+        "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]),
+        "+f"(d[40]), "+f"(d[41]), "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]),
+        "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]),
+        "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63]),
+        "+f"(d[64]), "+f"(d[65]), "+f"(d[66]), "+f"(d[67]), "+f"(d[68]), "+f"(d[69]), "+f"(d[70]), "+f"(d[71]),
+        "+f"(d[72]), "+f"(d[73]), "+f"(d[74]), "+f"(d[75]), "+f"(d[76]), "+f"(d[77]), "+f"(d[78]), "+f"(d[79]),
+        "+f"(d[80]), "+f"(d[81]), "+f"(d[82]), "+f"(d[83]), "+f"(d[84]), "+f"(d[85]), "+f"(d[86]), "+f"(d[87]),
+        "+f"(d[88]), "+f"(d[89]), "+f"(d[90]), "+f"(d[91]), "+f"(d[92]), "+f"(d[93]), "+f"(d[94]), "+f"(d[95]),
+        "+f"(d[96]), "+f"(d[97]), "+f"(d[98]), "+f"(d[99]), "+f"(d[100]), "+f"(d[101]), "+f"(d[102]), "+f"(d[103]),
+        "+f"(d[104]), "+f"(d[105]), "+f"(d[106]), "+f"(d[107]), "+f"(d[108]), "+f"(d[109]), "+f"(d[110]), "+f"(d[111]),
+        "+f"(d[112]), "+f"(d[113]), "+f"(d[114]), "+f"(d[115]), "+f"(d[116]), "+f"(d[117]), "+f"(d[118]), "+f"(d[119]),
+        "+f"(d[120]), "+f"(d[121]), "+f"(d[122]), "+f"(d[123]), "+f"(d[124]), "+f"(d[125]), "+f"(d[126]), "+f"(d[127])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(TransposedB ? 1 : 0));
+#elif ON_CPU
+  simt::wgmma({d, 256, {a[0], a[1], a[2], a[3]}, 0, b, true, TransposedB, 0}, where);
+#else
+  unsupported();
+#endif
+}
+
+}  // namespace kv::cuda
