@@ -6,7 +6,6 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
-#include <vector>
 
 #include "common/cuda/simt/block.hpp"
 #include "common/cuda/simt/sanitizer.hpp"
@@ -14,7 +13,7 @@
 namespace simt {
 namespace {
 
-constexpr unsigned tile_rows = 64, tile_depth = 16;
+constexpr unsigned tile_rows = 64, tile_depth = 16, max_columns = 256;
 
 /// A matrix in shared memory, as the 64 bits of a descriptor give it.
 /// @see PTX ISA, "Matrix-descriptor", "Strides", "Shared Memory Matrix Layout"
@@ -86,7 +85,7 @@ void load_a(const Warpgroup& group, float (&A)[tile_rows][tile_depth]) {
 }
 
 /// Register 4j+i of a thread: row 16w + g + 8 (i/2), column 8j + 2p + i%2.
-void add_to_d(const Warpgroup& group, const std::vector<float>& D, unsigned columns) {
+void add_to_d(const Warpgroup& group, const float* D, unsigned columns) {
   for (unsigned thread = 0; thread < warpgroup_size; ++thread) {
     const unsigned row = thread / 32 * 16 + thread % 32 / 4, column = thread % 4 * 2;
     float* d = held(group, thread).d;
@@ -100,9 +99,8 @@ void multiply(const Warpgroup& group) {
   const auto columns = static_cast<unsigned>(operation.columns);
   float A[tile_rows][tile_depth];
   load_a(group, A);
-  static thread_local std::vector<float> B, D;
-  B.resize(tile_depth * columns);
-  D.assign(tile_rows * columns, 0.0f);
+  static thread_local float B[tile_depth * max_columns], D[tile_rows * max_columns];
+  std::fill_n(D, tile_rows * columns, 0.0f);
   for (unsigned k = 0; k < tile_depth; ++k)
     for (unsigned n = 0; n < columns; ++n)
       B[k * columns + n] = element(Descriptor(operation.b), operation.b_transposed, n, k);
