@@ -2,6 +2,7 @@
 /// @file
 /// Atomic read-modify-write, relaxed as on the GPU: it orders nothing but itself.
 /// @see CUDA C++ Programming Guide, "Atomic Functions"
+#include <concepts>
 #include <type_traits>
 
 #include "common/cuda/simt/runtime.hpp"
@@ -11,12 +12,12 @@ namespace simt {
 /// *address = change(*address), at once. @return the old value
 template <class T, class Change>
 T exchange(T* address, Change change) {
-  note_atomic(address);
   T old, changed;
   __atomic_load(address, &old, __ATOMIC_RELAXED);
   do
     changed = change(old);
   while (!__atomic_compare_exchange(address, &old, &changed, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+  note_atomic(address);
   return old;
 }
 
@@ -32,12 +33,12 @@ T atomicSub(T* address, std::type_identity_t<T> value) {
   return simt::exchange(address, [=](T old) { return static_cast<T>(old - value); });
 }
 
-template <class T>
+template <std::integral T>
 T atomicMax(T* address, std::type_identity_t<T> value) {
   return simt::exchange(address, [=](T old) { return old < value ? value : old; });
 }
 
-template <class T>
+template <std::integral T>
 T atomicMin(T* address, std::type_identity_t<T> value) {
   return simt::exchange(address, [=](T old) { return value < old ? value : old; });
 }
@@ -57,12 +58,12 @@ inline unsigned atomicInc(unsigned* address, unsigned limit) {
   return simt::exchange(address, [=](unsigned old) { return old >= limit ? 0 : old + 1; });
 }
 
-template <class T>
+template <std::integral T>
 T atomicOr(T* address, std::type_identity_t<T> value) {
   return simt::exchange(address, [=](T old) { return old | value; });
 }
 
-template <class T>
+template <std::integral T>
 T atomicAnd(T* address, std::type_identity_t<T> value) {
   return simt::exchange(address, [=](T old) { return old & value; });
 }

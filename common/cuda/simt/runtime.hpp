@@ -52,7 +52,7 @@ void arrive_named(int id, int threads, const Where& where);
 void yield(const Where& where);
 /// __threadfence: what this thread did before is seen by whoever sees its later atomics, and fences then.
 void fence();
-/// An atomic access follows.
+/// The calling thread has made an atomic access.
 void note_atomic(const void* address);
 
 // ---- collectives -----------------------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ void wgmma_commit();
 void wgmma_wait(int groups_left, const Where& where);
 /// An address as wgmma's descriptors hold it: the offset in dynamic shared memory.
 unsigned shared_offset(const void* address, const Where& where);
-/// bar.sync among the 128 threads is not needed, but all must ask for the same.
+/// Checks the number; there are no registers to move.
 void setmaxnreg(int registers, const Where& where);
 
 }  // namespace simt
