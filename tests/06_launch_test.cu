@@ -111,7 +111,7 @@ TEST_CASE("Buffer: sizes are checked", "[cuda]") {
   CHECK_THROWS_AS(Buffer<float>(std::size_t{1} << 60), CudaError);
 }
 
-TEST_CASE("a stream keeps its order; events measure", "[cuda]") {
+TEST_CASE("a stream keeps its order, events measure", "[cuda]") {
   Stream stream;
   Buffer<float> numbers(1000);
   const std::vector<float> host = ascending(1000);

@@ -95,7 +95,7 @@ const Rounding roundings[] = {
 
 }  // namespace
 
-TEST_CASE("bf16 rounds to nearest, ties to even; NaN stays NaN", "[cuda]") {
+TEST_CASE("bf16 rounds to nearest, ties to even, and NaN stays NaN", "[cuda]") {
   std::vector<float> in;
   for (const Rounding& rounding : roundings) in.push_back(std::bit_cast<float>(rounding.f32));
   const Buffer<float> device{std::span<const float>(in)};
@@ -215,7 +215,7 @@ __global__ void count_all(int* out, float* sum, unsigned* ring) {
   atomicMin(&out[2], -number);
   atomicOr(&out[3], 1 << number % 20);
   atomicExch(&out[4], 7);
-  for (int seen = out[5];;) {  // the lowest number wins
+  for (int seen = 1000000;;) {  // the lowest number wins
     const int before = atomicCAS(&out[5], seen, min(seen, number));
     if (before == seen) break;
     seen = before;
@@ -418,7 +418,7 @@ __global__ void multiply_loaded(float* scores, float* mixed, const bf16* Q, cons
 
 }  // namespace
 
-TEST_CASE("ldmatrix: lane 4g+p gets elements (g, 2p), (g, 2p+1) of each tile; transposed, (2p, g), (2p+1, g)", "[cuda]") {
+TEST_CASE("ldmatrix: lane 4g+p gets elements (g, 2p), (g, 2p+1) of each tile, or transposed (2p, g), (2p+1, g)", "[cuda]") {
   const bool transposed = GENERATE(false, true);
   std::vector<bf16> in;
   for (std::uint16_t i = 0; i < 256; ++i) in.push_back({i});
