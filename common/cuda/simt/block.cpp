@@ -46,6 +46,7 @@ Block* Block::current() { return current_block; }
 
 void Block::run(const Grid& grid, uint3 index, char* shared_memory) {
   reset(grid, index, shared_memory);
+  release(grid.begins);  // after shared memory has been filled, which counts as a write
   current_block = this;
   while (live_ > 0)
     if (!run_round()) report_deadlock();

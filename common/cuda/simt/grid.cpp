@@ -53,9 +53,8 @@ void run_blocks(const Grid& grid, std::size_t count) {
     std::thread([&] {
       Grid mine = grid;
       char begins = 0;
-      release(&begins);
-      mine.begins = &begins;
       shared[i] = std::make_unique<SharedMemory>(grid.shared_bytes);
+      mine.begins = &begins;
       blocks[i % 2]->run(mine, index_of(i, grid.grid), shared[i]->data);
     }).join();
   acquire(grid.ends);
