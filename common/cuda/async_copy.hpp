@@ -8,7 +8,7 @@
 namespace kv::cuda {
 
 /// An address in shared memory as instructions take it.
-__device__ inline unsigned shared_address([[maybe_unused]] const void* address KV_WHERE) {
+__device__ inline unsigned shared_address(const void* address, Where where = Where::current()) {
 #if ON_GPU
   return static_cast<unsigned>(__cvta_generic_to_shared(address));
 #elif ON_CPU
@@ -19,7 +19,7 @@ __device__ inline unsigned shared_address([[maybe_unused]] const void* address K
 }
 
 /// Starts to copy 16 bytes. Both addresses are multiples of 16.
-__device__ inline void cp_async_16([[maybe_unused]] void* shared, [[maybe_unused]] const void* global KV_WHERE) {
+__device__ inline void cp_async_16(void* shared, const void* global, Where where = Where::current()) {
 #if ON_GPU
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(shared)), "l"(global) : "memory");
 #elif ON_CPU
@@ -28,8 +28,8 @@ __device__ inline void cp_async_16([[maybe_unused]] void* shared, [[maybe_unused
 }
 
 /// The same where `valid`; else 16 zero bytes, and `global` is not read.
-__device__ inline void cp_async_16_or_zero([[maybe_unused]] void* shared, [[maybe_unused]] const void* global,
-                                           [[maybe_unused]] bool valid KV_WHERE) {
+__device__ inline void cp_async_16_or_zero(void* shared, const void* global, bool valid,
+                                           Where where = Where::current()) {
 #if ON_GPU
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global),
                "r"(valid ? 16 : 0)
@@ -50,7 +50,7 @@ __device__ inline void cp_async_commit() {
 
 /// Waits until at most the N latest groups are under way.
 template <int N>
-__device__ inline void cp_async_wait(KV_ONLY_WHERE) {
+__device__ inline void cp_async_wait(Where where = Where::current()) {
 #if ON_GPU
   asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 #elif ON_CPU

@@ -13,7 +13,7 @@ struct alignas(8) mbarrier {
 };
 
 /// By one thread, before all others; then mbarrier_init_done, then a barrier of the block.
-__device__ inline void mbarrier_init([[maybe_unused]] mbarrier* barrier, [[maybe_unused]] int arrivals KV_WHERE) {
+__device__ inline void mbarrier_init(mbarrier* barrier, int arrivals, Where where = Where::current()) {
 #if ON_GPU_TMA
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
 #elif ON_CPU
@@ -30,7 +30,7 @@ __device__ inline void mbarrier_init_done() {
 #endif
 }
 
-__device__ inline void mbarrier_arrive([[maybe_unused]] mbarrier* barrier KV_WHERE) {
+__device__ inline void mbarrier_arrive(mbarrier* barrier, Where where = Where::current()) {
 #if ON_GPU_TMA
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
 #elif ON_CPU
@@ -41,7 +41,7 @@ __device__ inline void mbarrier_arrive([[maybe_unused]] mbarrier* barrier KV_WHE
 }
 
 /// Arrives, and announces bytes that will come in this phase.
-__device__ inline void mbarrier_expect_bytes([[maybe_unused]] mbarrier* barrier, [[maybe_unused]] int bytes KV_WHERE) {
+__device__ inline void mbarrier_expect_bytes(mbarrier* barrier, int bytes, Where where = Where::current()) {
 #if ON_GPU_TMA
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
                : "memory");
@@ -53,7 +53,7 @@ __device__ inline void mbarrier_expect_bytes([[maybe_unused]] mbarrier* barrier,
 }
 
 /// Waits for the end of the phase of this parity. What its arrivals had done, and its bytes, can be read afterwards.
-__device__ inline void mbarrier_wait([[maybe_unused]] mbarrier* barrier, [[maybe_unused]] int parity KV_WHERE) {
+__device__ inline void mbarrier_wait(mbarrier* barrier, int parity, Where where = Where::current()) {
 #if ON_GPU_TMA
   unsigned passed = 0;
   while (!passed)

@@ -7,7 +7,7 @@
 namespace kv::cuda {
 
 /// Waits until `threads` threads (a multiple of 32) have come to barrier `id`, by this call or named_barrier_arrive.
-__device__ inline void named_barrier_sync([[maybe_unused]] int id, [[maybe_unused]] int threads KV_WHERE) {
+__device__ inline void named_barrier_sync(int id, int threads, Where where = Where::current()) {
 #if ON_GPU
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 #elif ON_CPU
@@ -16,7 +16,7 @@ __device__ inline void named_barrier_sync([[maybe_unused]] int id, [[maybe_unuse
 }
 
 /// Counts as having come, and goes on.
-__device__ inline void named_barrier_arrive([[maybe_unused]] int id, [[maybe_unused]] int threads KV_WHERE) {
+__device__ inline void named_barrier_arrive(int id, int threads, Where where = Where::current()) {
 #if ON_GPU
   asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 #elif ON_CPU

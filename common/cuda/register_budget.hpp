@@ -9,7 +9,7 @@ namespace kv::cuda {
 
 /// @tparam Registers per thread, a multiple of 8, 24 to 256
 template <int Registers>
-__device__ inline void lower_register_budget(KV_ONLY_WHERE) {
+__device__ inline void lower_register_budget(Where where = Where::current()) {
   static_assert(Registers >= 24 && Registers <= 256 && Registers % 8 == 0);
 #if ON_GPU_WGMMA
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Registers));
@@ -20,7 +20,7 @@ __device__ inline void lower_register_budget(KV_ONLY_WHERE) {
 
 /// Waits until so many registers are free.
 template <int Registers>
-__device__ inline void raise_register_budget(KV_ONLY_WHERE) {
+__device__ inline void raise_register_budget(Where where = Where::current()) {
   static_assert(Registers >= 24 && Registers <= 256 && Registers % 8 == 0);
 #if ON_GPU_WGMMA
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Registers));

@@ -39,13 +39,13 @@
 namespace kv::cuda {
 
 #if ON_CPU
+/// Where a kernel calls a primitive, for the CPU runtime's reports.
 using Where = simt::Where;
-/// In a parameter list: where the kernel calls a primitive, for the CPU runtime's reports. Nothing on a GPU.
-#define KV_WHERE , Where where = Where::current()
-#define KV_ONLY_WHERE Where where = Where::current()
 #else
-#define KV_WHERE
-#define KV_ONLY_WHERE
+/// Nothing: a GPU reports no lines.
+struct Where {
+  __host__ __device__ static constexpr Where current() { return {}; }
+};
 #endif
 
 /// This GPU lacks the instruction: the kernel stops, and the next call of the host fails.

@@ -9,7 +9,8 @@
 namespace kv::cuda {
 
 /// D += A B in f32, the factors in bf16. @see PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type"
-__device__ inline void mma_m16n8k16(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2] KV_WHERE) {
+__device__ inline void mma_m16n8k16(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2],
+                                    Where where = Where::current()) {
 #if ON_GPU
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
@@ -24,7 +25,7 @@ __device__ inline void mma_m16n8k16(float (&d)[4], const std::uint32_t (&a)[4], 
 /// 4g+p receives in registers[t] the elements (g, 2p) and (g, 2p+1) of tile t, transposed: (2p, g) and (2p+1, g).
 /// @see PTX ISA, "Warp-level matrix load instruction: ldmatrix"
 template <bool Transposed>
-__device__ inline void ldmatrix_x4(std::uint32_t (&registers)[4], [[maybe_unused]] const bf16* row KV_WHERE) {
+__device__ inline void ldmatrix_x4(std::uint32_t (&registers)[4], const bf16* row, Where where = Where::current()) {
 #if ON_GPU
   const unsigned address = shared_address(row);
   if constexpr (Transposed)

@@ -30,9 +30,8 @@ TensorMap make_tensor_map(const bf16* data, std::int64_t rows, std::int64_t colu
 /// Starts to copy the box at (row, column); its box_rows * 128 bytes are counted by `barrier` when they are there.
 /// What lies outside of the matrix comes as zeros, and is counted too.
 /// @param shared aligned to 1024 bytes
-__device__ inline void tma_load([[maybe_unused]] bf16* shared, [[maybe_unused]] const TensorMap* map,
-                                [[maybe_unused]] mbarrier* barrier, [[maybe_unused]] int column,
-                                [[maybe_unused]] int row KV_WHERE) {
+__device__ inline void tma_load(bf16* shared, const TensorMap* map, mbarrier* barrier, int column,
+                                int row, Where where = Where::current()) {
 #if ON_GPU_TMA
   asm volatile(
       "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];" ::"r"(

@@ -21,12 +21,8 @@ inline constexpr int box_bytes = 64 * 128;
 /// A matrix whose rows (of A, or columns of B: the axis that is not summed) are the rows of boxes as tma_load stores
 /// them: 128 bytes along the summed axis, eight rows are 1024 bytes. `first` is the box's first element; the next
 /// 16 of the summed axis are at the descriptor + 2 (in units of 16 bytes).
-__device__ inline MatrixDescriptor wgmma_descriptor(const bf16* first KV_WHERE) {
-#if ON_CPU
+__device__ inline MatrixDescriptor wgmma_descriptor(const bf16* first, Where where = Where::current()) {
   const unsigned address = shared_address(first, where);
-#else
-  const unsigned address = shared_address(first);
-#endif
   constexpr MatrixDescriptor unused_leading_bytes = 1, eight_rows = 1024 >> 4, swizzle_128_bytes = 1;
   return (address & 0x3ffff) >> 4 | unused_leading_bytes << 16 | eight_rows << 32 | swizzle_128_bytes << 62;
 }
@@ -35,13 +31,9 @@ __device__ inline MatrixDescriptor wgmma_descriptor(const bf16* first KV_WHERE) 
 /// tokens serves Q K^T by wgmma_descriptor and P V by this one. The next 64 columns of N are the next box; the next 16
 /// rows of the summed axis are at the descriptor + 128.
 /// @param bytes_to_next_box from the box with columns 0 to 63 of N to that with columns 64 to 127
-__device__ inline MatrixDescriptor wgmma_descriptor_transposed(const bf16* first,
-                                                               int bytes_to_next_box = box_bytes KV_WHERE) {
-#if ON_CPU
+__device__ inline MatrixDescriptor wgmma_descriptor_transposed(const bf16* first, int bytes_to_next_box = box_bytes,
+                                                               Where where = Where::current()) {
   const unsigned address = shared_address(first, where);
-#else
-  const unsigned address = shared_address(first);
-#endif
   constexpr MatrixDescriptor eight_rows = 1024 >> 4, swizzle_128_bytes = 1;
   return (address & 0x3ffff) >> 4 | static_cast<MatrixDescriptor>(bytes_to_next_box >> 4 & 0x3fff) << 16 |
          eight_rows << 32 | swizzle_128_bytes << 62;
@@ -71,7 +63,7 @@ __device__ inline void wgmma_commit() {
 
 /// Waits until at most the N latest groups are under way.
 template <int N>
-__device__ inline void wgmma_wait(KV_ONLY_WHERE) {
+__device__ inline void wgmma_wait(Where where = Where::current()) {
 #if ON_GPU_WGMMA
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
 #elif ON_CPU
@@ -83,8 +75,8 @@ __device__ inline void wgmma_wait(KV_ONLY_WHERE) {
 
 /// D (64x64) += A (64x16) B (16x64), both in shared memory. @tparam TransposedB by wgmma_descriptor_transposed
 template <bool TransposedB = false>
-__device__ inline void wgmma_m64n64k16([[maybe_unused]] float (&d)[32], [[maybe_unused]] MatrixDescriptor a,
-                                       [[maybe_unused]] MatrixDescriptor b KV_WHERE) {
+__device__ inline void wgmma_m64n64k16(float (&d)[32], MatrixDescriptor a, MatrixDescriptor b,
+                                       Where where = Where::current()) {
 #if ON_GPU_WGMMA
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
@@ -105,9 +97,8 @@ __device__ inline void wgmma_m64n64k16([[maybe_unused]] float (&d)[32], [[maybe_
 
 /// The same with A in registers.
 template <bool TransposedB = false>
-__device__ inline void wgmma_m64n64k16([[maybe_unused]] float (&d)[32],
-                                       [[maybe_unused]] const std::uint32_t (&a)[4],
-                                       [[maybe_unused]] MatrixDescriptor b KV_WHERE) {
+__device__ inline void wgmma_m64n64k16(float (&d)[32], const std::uint32_t (&a)[4], MatrixDescriptor b,
+                                       Where where = Where::current()) {
 #if ON_GPU_WGMMA
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
@@ -128,8 +119,8 @@ __device__ inline void wgmma_m64n64k16([[maybe_unused]] float (&d)[32],
 
 /// D (64x128) += A (64x16) B (16x128), both in shared memory. @tparam TransposedB by wgmma_descriptor_transposed
 template <bool TransposedB = false>
-__device__ inline void wgmma_m64n128k16([[maybe_unused]] float (&d)[64], [[maybe_unused]] MatrixDescriptor a,
-                                        [[maybe_unused]] MatrixDescriptor b KV_WHERE) {
+__device__ inline void wgmma_m64n128k16(float (&d)[64], MatrixDescriptor a, MatrixDescriptor b,
+                                        Where where = Where::current()) {
 #if ON_GPU_WGMMA
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
@@ -156,9 +147,8 @@ __device__ inline void wgmma_m64n128k16([[maybe_unused]] float (&d)[64], [[maybe
 
 /// The same with A in registers.
 template <bool TransposedB = false>
-__device__ inline void wgmma_m64n128k16([[maybe_unused]] float (&d)[64],
-                                        [[maybe_unused]] const std::uint32_t (&a)[4],
-                                        [[maybe_unused]] MatrixDescriptor b KV_WHERE) {
+__device__ inline void wgmma_m64n128k16(float (&d)[64], const std::uint32_t (&a)[4], MatrixDescriptor b,
+                                        Where where = Where::current()) {
 #if ON_GPU_WGMMA
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
@@ -185,8 +175,8 @@ __device__ inline void wgmma_m64n128k16([[maybe_unused]] float (&d)[64],
 
 /// D (64x256) += A (64x16) B (16x256), both in shared memory. @tparam TransposedB by wgmma_descriptor_transposed
 template <bool TransposedB = false>
-__device__ inline void wgmma_m64n256k16([[maybe_unused]] float (&d)[128], [[maybe_unused]] MatrixDescriptor a,
-                                        [[maybe_unused]] MatrixDescriptor b KV_WHERE) {
+__device__ inline void wgmma_m64n256k16(float (&d)[128], MatrixDescriptor a, MatrixDescriptor b,
+                                        Where where = Where::current()) {
 #if ON_GPU_WGMMA
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
@@ -225,9 +215,8 @@ __device__ inline void wgmma_m64n256k16([[maybe_unused]] float (&d)[128], [[mayb
 
 /// The same with A in registers.
 template <bool TransposedB = false>
-__device__ inline void wgmma_m64n256k16([[maybe_unused]] float (&d)[128],
-                                        [[maybe_unused]] const std::uint32_t (&a)[4],
-                                        [[maybe_unused]] MatrixDescriptor b KV_WHERE) {
+__device__ inline void wgmma_m64n256k16(float (&d)[128], const std::uint32_t (&a)[4], MatrixDescriptor b,
+                                        Where where = Where::current()) {
 #if ON_GPU_WGMMA
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
