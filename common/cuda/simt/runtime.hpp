@@ -4,8 +4,10 @@
 /// a block runs on one thread of the operating system, blocks run in parallel. A kernel's mistake ends the program with
 /// one line on stderr that says what, which block and thread, and where.
 ///
-/// Not modelled: clusters, cooperative grids, spinning on memory that another block writes, the order in which plain
-/// stores reach other threads (the race detector reports such code instead).
+/// Not modelled: clusters, cooperative grids, spinning on memory that another block writes; the order in which plain
+/// stores reach other threads (the race detector reports such code instead); the asynchronous proxy (a missing
+/// fence_proxy_async goes unseen); fresh values in static shared variables (only dynamic shared memory is poisoned);
+/// host memory that a kernel must not touch; the rounding inside a tensor core (here each product and sum is f32).
 #include <cstddef>
 #include <cstdint>
 #include <functional>
