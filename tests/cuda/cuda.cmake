@@ -36,3 +36,11 @@ foreach(order 1 2)
   add_test(NAME 06_primitives_order_${order} COMMAND 06_primitives_test)
   set_tests_properties(06_primitives_order_${order} PROPERTIES LABELS 06 ENVIRONMENT SIMT_ORDER=${order})
 endforeach()
+
+# The ladder: nothing to find for the sanitizers, the traffic that its rungs promise, the same bits in any order.
+file(GLOB KV_LADDER_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/chapters/06_cuda_kernels/ladder/*.cu)
+list(APPEND KV_LADDER_SOURCES ${CMAKE_CURRENT_SOURCE_DIR}/support/mla_cases.cpp)
+kv_add_simt_test(06_ladder_tsan tsan ${CMAKE_CURRENT_LIST_DIR}/ladder_sanitized.cpp ${KV_LADDER_SOURCES})
+kv_add_simt_test(06_ladder_asan asan ${CMAKE_CURRENT_LIST_DIR}/ladder_sanitized.cpp ${KV_LADDER_SOURCES})
+kv_add_simt_test(06_ladder_traffic traffic ${CMAKE_CURRENT_LIST_DIR}/ladder_traffic.cpp ${KV_LADDER_SOURCES})
+kv_add_simt_test(06_ladder_order plain ${CMAKE_CURRENT_LIST_DIR}/ladder_order.cpp ${KV_LADDER_SOURCES})

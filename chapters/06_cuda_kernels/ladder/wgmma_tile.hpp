@@ -1,0 +1,118 @@
+#pragma once
+/// @file
+/// What a warpgroup does with 64 heads and one page through wgmma: rungs 8 and 9. All operands lie in shared memory in
+/// boxes of 64 x 64 as TMA lays them down, or would; results are in registers.
+#include "chapters/06_cuda_kernels/ladder/online_softmax.hpp"
+#include "chapters/06_cuda_kernels/ladder/page_boxes.hpp"
+#include "chapters/06_cuda_kernels/ladder/warp.hpp"
+
+namespace kv::cuda {
+
+inline constexpr int warpgroup_heads = 64, warpgroup_threads = 128;
+inline constexpr int half_width = value_width / 2;  ///< columns of the output that one warpgroup holds: 128 registers
+
+/// Where a thread is in its warpgroup. Of a 64 x N result it holds rows g and g+8 of its warp's 16 and, of each eight
+/// columns, c and c+1: [4j], [4j+1] in the first row and [4j+2], [4j+3] in the second.
+struct WgmmaLane {
+  int thread, g, c;
+  __device__ WgmmaLane() : thread(threadIdx.x % warpgroup_threads), g(thread % warp_threads / 4), c(thread % 4 * 2) {}
+  __device__ int row(int r) const { return thread / warp_threads * 16 + g + r * 8; }
+};
+
+using WgmmaScores = float[32];   // (64 heads x 64 tokens) of a warpgroup, a thread's part
+using WgmmaValues = float[128];  // (64 heads x 256 columns)
+
+// [scores]
+/// Adds the products of 64 columns: of a box of queries and a box of a page. Not finished before wgmma_wait.
+__device__ inline void score_box(WgmmaScores& score, const bf16* queries, const bf16* keys) {
+  const MatrixDescriptor a = wgmma_descriptor(queries), b = wgmma_descriptor(keys);
+  wgmma_fence();
+#pragma unroll
+  for (int k = 0; k < box_width / 16; ++k) wgmma_m64n64k16(score, a + 2 * k, b + 2 * k);  // 16 columns are 32 bytes
+  wgmma_commit();
+}
+// [scores]
+
+/// Scales, and gives tokens beyond the sequence's end no weight, whatever was in their rows.
+__device__ inline void mask_scores(WgmmaScores& score, const WgmmaLane& lane, int rows, float scale) {
+#pragma unroll
+  for (int j = 0; j < 8; ++j)
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      float& s = score[j * 4 + i];
+      s = j * 8 + lane.c + i % 2 < rows ? s * scale : -INFINITY;
+    }
+}
+
+// [soften]
+/// A row lies in four lanes of one warp: its maximum takes two shuffles and no barrier.
+__device__ inline float row_max(const WgmmaScores& score, int r) {
+  float largest = -INFINITY;
+#pragma unroll
+  for (int j = 0; j < 8; ++j) largest = fmaxf(largest, fmaxf(score[j * 4 + r * 2], score[j * 4 + r * 2 + 1]));
+  return quad_max(largest);
+}
+
+/// Scores become weights. The softmax counts this thread's tokens alone until its sums are put together at the end.
+__device__ inline void weigh_scores(WgmmaScores& score, OnlineSoftmax (&softmax)[2]) {
+#pragma unroll
+  for (int j = 0; j < 8; ++j)
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      float& s = score[j * 4 + i];
+      s = softmax[i / 2].weight(s);
+      softmax[i / 2].sum += s;
+    }
+}
+// [soften]
+
+/// Leaves weights, rounded, in a box that wgmma reads. @param factor for this thread's two rows
+__device__ inline void store_weights(bf16* box, const WgmmaScores& weight, float2 factor, const WgmmaLane& lane) {
+#pragma unroll
+  for (int j = 0; j < 8; ++j) {
+    bf16* const first = box + place_in_box(lane.row(0), j * 8 + lane.c);
+    bf16* const second = box + place_in_box(lane.row(1), j * 8 + lane.c);
+    *reinterpret_cast<std::uint32_t*>(first) = pack(weight[j * 4] * factor.x, weight[j * 4 + 1] * factor.x);
+    *reinterpret_cast<std::uint32_t*>(second) = pack(weight[j * 4 + 2] * factor.y, weight[j * 4 + 3] * factor.y);
+  }
+}
+
+/// @param factor for this thread's two rows
+__device__ inline void scale_rows(WgmmaValues& value, float2 factor) {
+#pragma unroll
+  for (int j = 0; j < 32; ++j) {
+    value[j * 4] *= factor.x, value[j * 4 + 1] *= factor.x;
+    value[j * 4 + 2] *= factor.y, value[j * 4 + 3] *= factor.y;
+  }
+}
+
+// [values]
+/// Adds the weighted rows of a page, for the left (0) or right (1) half of the columns. The page lies as tokens x columns
+/// and is summed over tokens, so the tensor cores read it transposed. Not finished before wgmma_wait.
+__device__ inline void add_values(WgmmaValues& value, const bf16* weights, const PageBoxes& page, int half) {
+  const MatrixDescriptor a = wgmma_descriptor(weights);
+  const MatrixDescriptor b = wgmma_descriptor_transposed(page.box(half * value_boxes / 2));
+  wgmma_fence();
+#pragma unroll
+  for (int k = 0; k < page_tokens / 16; ++k)
+    wgmma_m64n256k16<true>(value, a + 2 * k, b + 128 * k);  // 16 tokens: 32 bytes of a row of weights, 16 rows of values
+  wgmma_commit();
+}
+// [values]
+
+/// Hands half of the columns of the heads that exist to the sink, each row times its normalisation.
+template <class Sink>
+__device__ void store_rows(const WgmmaValues& value, float2 normalisation, const WgmmaLane& lane, int half, int first_head,
+                           int all_heads, const Sink& sink) {
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const int h = first_head + lane.row(r);
+    const float n = r == 0 ? normalisation.x : normalisation.y;
+    if (h >= all_heads) continue;
+#pragma unroll
+    for (int j = 0; j < 32; ++j)
+      sink.store(h, half * half_width + j * 8 + lane.c, value[j * 4 + r * 2] * n, value[j * 4 + r * 2 + 1] * n);
+  }
+}
+
+}  // namespace kv::cuda
