@@ -3,10 +3,12 @@
 /// The one table of every stage of the book.
 #include <memory>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "chapters/architectures.hpp"
 #include "common/attention.hpp"
+#include "common/transformer.hpp"
 
 namespace kv {
 
@@ -16,6 +18,11 @@ struct Equality {
   std::string_view reason;  ///< why not bit for bit; empty when it is
 };
 
+/// How a stage makes one layer's attention; everything around it is the book's own.
+using MakeLayerAttention = std::unique_ptr<Attention> (*)(const Checkpoint& checkpoint, index_t layer, const Limits& limits);
+/// How a stage makes the whole model.
+using MakeTransformer = std::unique_ptr<Transformer> (*)(const Checkpoint& checkpoint, const Limits& limits);
+
 /// One way to attend.
 struct Stage {
   std::string_view name;
@@ -23,7 +30,7 @@ struct Stage {
   std::string_view idea;
   std::vector<Family> families;  ///< the checkpoints it runs on
   Equality equality;
-  std::unique_ptr<Attention> (*make)(const Checkpoint& checkpoint, index_t layer, const Limits& limits);
+  std::variant<MakeLayerAttention, MakeTransformer> make;
 };
 
 /// All stages, in the order of the book.

@@ -18,7 +18,7 @@ constexpr double f32_tolerance = 1e-5;  // relative to the largest output: absor
 
 std::unique_ptr<Attention> layer(const char* stage, const Checkpoint& checkpoint, index_t capacity,
                                  index_t sequences = 1) {
-  return find_stage(stage).make(checkpoint, 1, {.sequences = sequences, .capacity = capacity});
+  return make_attention(checkpoint, find_stage(stage), 1, {.sequences = sequences, .capacity = capacity});
 }
 
 Tensor<2> run(const char* stage, const Checkpoint& checkpoint, const Tensor<2>& x) {

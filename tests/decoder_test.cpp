@@ -2,6 +2,7 @@
 #include "common/decoder.hpp"
 
 #include "common/error.hpp"
+#include "common/layer_stack.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/decoders.hpp"
 #include "tests/support/equality.hpp"
@@ -34,21 +35,20 @@ class FailingAttention : public Attention {
 Decoder failing_decoder(const Checkpoint& checkpoint, const Stage& stage, const Limits& limits, const bool& fails) {
   const ModelSizes sizes = model_sizes(checkpoint.config());
   const index_t M = sizes.width, V = sizes.vocabulary;
-  DecoderParts parts{.embedding = checkpoint.matrix("model.embed_tokens.weight", V, M),
-                     .embedding_owner = std::make_shared<Checkpoint>(checkpoint),
-                     .layers = {},
-                     .final_norm = checkpoint.vector("model.norm.weight", M),
-                     .head = checkpoint.linear("lm_head.weight", V, M),
-                     .norm_epsilon = sizes.norm_epsilon,
-                     .limits = limits};
+  LayerStackParts parts{.embedding = checkpoint.matrix("model.embed_tokens.weight", V, M),
+                        .embedding_owner = std::make_shared<Checkpoint>(checkpoint),
+                        .layers = {},
+                        .final_norm = checkpoint.vector("model.norm.weight", M),
+                        .head = checkpoint.linear("lm_head.weight", V, M),
+                        .norm_epsilon = sizes.norm_epsilon};
   for (index_t layer = 0; layer < sizes.layers; ++layer) {
     const std::string prefix = "model.layers." + std::to_string(layer) + ".";
-    std::unique_ptr<Attention> attention = stage.make(checkpoint, layer, limits);
+    std::unique_ptr<Attention> attention = make_attention(checkpoint, stage, layer, limits);
     if (layer == 1) attention = std::make_unique<FailingAttention>(std::move(attention), fails);
     parts.layers.push_back({checkpoint.vector(prefix + "input_layernorm.weight", M), std::move(attention),
                             checkpoint.vector(prefix + "post_attention_layernorm.weight", M), feed_forward(checkpoint, layer)});
   }
-  return Decoder(std::move(parts));
+  return {std::make_unique<LayerStack>(std::move(parts)), limits};
 }
 
 Decoder decoder_of(const SmallCheckpoint& files, index_t sequences = 2, index_t capacity = 12) {
