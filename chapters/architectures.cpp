@@ -142,29 +142,69 @@ HeadSizes grouped_sizes(const Json& config) {
   return {H, G, D, D};
 }
 
-namespace {
-
-std::shared_ptr<const HeadProjection> grouped_projection(const Checkpoint& checkpoint, index_t layer) {
-  const Json& config = checkpoint.config();
+GroupedNames grouped_names(const Json& config, index_t layer) {
   const HeadSizes sizes = grouped_sizes(config);
   const index_t M = positive(config, "hidden_size"), D = sizes.key_width;
   const index_t queries = sizes.query_heads * D, stored = sizes.key_value_heads * D;
   const std::string prefix = layer_prefix(layer) + "self_attn.";
-  GroupedProjection::Weights weights{.query = checkpoint.linear(prefix + "q_proj.weight", queries, M),
-                                     .key = checkpoint.linear(prefix + "k_proj.weight", stored, M),
-                                     .value = checkpoint.linear(prefix + "v_proj.weight", stored, M),
-                                     .output = checkpoint.linear(prefix + "o_proj.weight", M, queries),
+  const bool norms = architecture(config).norms_heads;
+  return {.query = {prefix + "q_proj.weight", queries, M},
+          .key = {prefix + "k_proj.weight", stored, M},
+          .value = {prefix + "v_proj.weight", stored, M},
+          .output = {prefix + "o_proj.weight", M, queries},
+          .query_norm = norms ? prefix + "q_norm.weight" : "",
+          .key_norm = norms ? prefix + "k_norm.weight" : ""};
+}
+
+LatentNames latent_names(const Json& config, index_t layer) {
+  const LatentSizes sizes = latent_sizes(config);
+  const index_t M = sizes.width, H = sizes.heads, R = sizes.rank, queries = H * sizes.key_width();
+  const std::string prefix = layer_prefix(layer) + "self_attn.";
+  LatentNames names{.query_down = {},
+                    .query_norm = {},
+                    .query_up = {prefix + "q_proj.weight", queries, M},
+                    .latent_down = {prefix + "kv_a_proj_with_mqa.weight", sizes.row_width(), M},
+                    .latent_norm = prefix + "kv_a_layernorm.weight",
+                    .latent_up = {prefix + "kv_b_proj.weight", H * (sizes.plain_width + sizes.value_width), R},
+                    .output = {prefix + "o_proj.weight", M, H * sizes.value_width}};
+  if (sizes.query_rank) {
+    names.query_down = {prefix + "q_a_proj.weight", *sizes.query_rank, M};
+    names.query_norm = prefix + "q_a_layernorm.weight";
+    names.query_up = {prefix + "q_b_proj.weight", queries, *sizes.query_rank};
+  }
+  return names;
+}
+
+SwiGluNames dense_names(const Json& config, index_t layer) {
+  const ModelSizes sizes = model_sizes(config);
+  const index_t M = sizes.width, F = sizes.feed_forward_width;
+  const std::string prefix = layer_prefix(layer) + "mlp.";
+  return {{prefix + "gate_proj.weight", F, M}, {prefix + "up_proj.weight", F, M}, {prefix + "down_proj.weight", M, F}};
+}
+
+namespace {
+
+std::shared_ptr<const Linear> linear(const Checkpoint& checkpoint, const MatrixName& matrix) {
+  return checkpoint.linear(matrix.name, matrix.rows, matrix.columns);
+}
+
+std::shared_ptr<const HeadProjection> grouped_projection(const Checkpoint& checkpoint, index_t layer) {
+  const Json& config = checkpoint.config();
+  const HeadSizes sizes = grouped_sizes(config);
+  const GroupedNames names = grouped_names(config, layer);
+  GroupedProjection::Weights weights{.query = linear(checkpoint, names.query),
+                                     .key = linear(checkpoint, names.key),
+                                     .value = linear(checkpoint, names.value),
+                                     .output = linear(checkpoint, names.output),
                                      .query_norm = {},
                                      .key_norm = {},
                                      .norm_epsilon = model_sizes(config).norm_epsilon};
-  if (architecture(config).norms_heads) {
-    weights.query_norm = checkpoint.vector(prefix + "q_norm.weight", D);
-    weights.key_norm = checkpoint.vector(prefix + "k_norm.weight", D);
+  if (!names.query_norm.empty()) {
+    weights.query_norm = checkpoint.vector(names.query_norm, sizes.key_width);
+    weights.key_norm = checkpoint.vector(names.key_norm, sizes.key_width);
   }
-  return std::make_shared<GroupedProjection>(std::move(weights), sizes, read_rope(config, D));
+  return std::make_shared<GroupedProjection>(std::move(weights), sizes, read_rope(config, sizes.key_width));
 }
-
-std::string latent_up_name(index_t layer) { return layer_prefix(layer) + "self_attn.kv_b_proj.weight"; }
 
 }  // namespace
 
@@ -179,41 +219,29 @@ std::shared_ptr<const HeadProjection> head_projection(const Checkpoint& checkpoi
 std::shared_ptr<const LatentProjection> latent_projection(const Checkpoint& checkpoint, index_t layer) {
   const Json& config = checkpoint.config();
   const LatentSizes sizes = latent_sizes(config);
-  const index_t M = sizes.width, H = sizes.heads, R = sizes.rank;
-  const std::string prefix = layer_prefix(layer) + "self_attn.";
+  const LatentNames names = latent_names(config, layer);
+  const index_t query_rank = sizes.query_rank.value_or(0);
   LatentProjection::Weights weights{
-      .query_down = {},
-      .query_norm = {},
-      .query_up = {},
-      .latent_down = checkpoint.linear(prefix + "kv_a_proj_with_mqa.weight", sizes.row_width(), M),
-      .latent_norm = checkpoint.vector(prefix + "kv_a_layernorm.weight", R),
-      .latent_up = checkpoint.linear(latent_up_name(layer), H * (sizes.plain_width + sizes.value_width), R),
-      .output = checkpoint.linear(prefix + "o_proj.weight", M, H * sizes.value_width)};
-  if (sizes.query_rank) {
-    weights.query_down = checkpoint.linear(prefix + "q_a_proj.weight", *sizes.query_rank, M);
-    weights.query_norm = checkpoint.vector(prefix + "q_a_layernorm.weight", *sizes.query_rank);
-    weights.query_up = checkpoint.linear(prefix + "q_b_proj.weight", H * sizes.key_width(), *sizes.query_rank);
-  } else {
-    weights.query_up = checkpoint.linear(prefix + "q_proj.weight", H * sizes.key_width(), M);
-  }
+      .query_down = names.query_down ? linear(checkpoint, *names.query_down) : nullptr,
+      .query_norm = names.query_down ? checkpoint.vector(names.query_norm, query_rank) : empty<1>({0}),
+      .query_up = linear(checkpoint, names.query_up),
+      .latent_down = linear(checkpoint, names.latent_down),
+      .latent_norm = checkpoint.vector(names.latent_norm, sizes.rank),
+      .latent_up = linear(checkpoint, names.latent_up),
+      .output = linear(checkpoint, names.output)};
   return std::make_shared<LatentProjection>(std::move(weights), sizes, read_rope(config, sizes.rope_width),
                                             softmax_factor(config));
 }
 
 Absorption absorption(const Checkpoint& checkpoint, index_t layer) {
-  const LatentSizes sizes = latent_sizes(checkpoint.config());
-  const index_t outputs = sizes.heads * (sizes.plain_width + sizes.value_width);
-  return Absorption(checkpoint.matrix(latent_up_name(layer), outputs, sizes.rank), sizes);
+  const auto [name, rows, columns] = latent_names(checkpoint.config(), layer).latent_up;
+  return Absorption(checkpoint.matrix(name, rows, columns), latent_sizes(checkpoint.config()));
 }
 
 std::shared_ptr<const FeedForward> feed_forward(const Checkpoint& checkpoint, index_t layer) {
   if (is_mixture(checkpoint.config(), layer)) return std::make_shared<Mixture>(mixture_parts(checkpoint, layer));
-  const ModelSizes sizes = model_sizes(checkpoint.config());
-  const index_t M = sizes.width, F = sizes.feed_forward_width;
-  const std::string prefix = layer_prefix(layer) + "mlp.";
-  return std::make_shared<DenseFeedForward>(checkpoint.linear(prefix + "gate_proj.weight", F, M),
-                                            checkpoint.linear(prefix + "up_proj.weight", F, M),
-                                            checkpoint.linear(prefix + "down_proj.weight", M, F));
+  const SwiGluNames names = dense_names(checkpoint.config(), layer);
+  return std::make_shared<DenseFeedForward>(linear(checkpoint, names.gate), linear(checkpoint, names.up), linear(checkpoint, names.down));
 }
 
 }  // namespace kv

@@ -2,10 +2,12 @@
 /// @file
 /// The published architectures that the book runs: which fields of config.json and which tensor names each has.
 #include <memory>
+#include <optional>
 
 #include "chapters/01_uncached_attention/head_projection.hpp"
 #include "chapters/04_latent_cache/absorption.hpp"
 #include "chapters/04_latent_cache/latent_projection.hpp"
+#include "chapters/tensor_names.hpp"
 #include "common/checkpoint.hpp"
 #include "common/feed_forward.hpp"
 
@@ -36,6 +38,27 @@ ModelSizes model_sizes(const Json& config);
 
 /// Heads of the GQA family.
 HeadSizes grouped_sizes(const Json& config);
+
+/// Tensors of a layer's attention. Norms without a name are not there.
+struct GroupedNames {
+  MatrixName query, key, value, output;  // (H*D,M) (G*D,M) (G*D,M) (M,H*D)
+  std::string query_norm, key_norm;      // (D)
+};
+GroupedNames grouped_names(const Json& config, index_t layer);
+
+struct LatentNames {
+  std::optional<MatrixName> query_down;  // (query_rank,M)
+  std::string query_norm;                // (query_rank)
+  MatrixName query_up;                   // (H*D,query_rank), or (H*D,M)
+  MatrixName latent_down;                // (R+P,M)
+  std::string latent_norm;               // (R)
+  MatrixName latent_up;                  // (H*(plain+W),R)
+  MatrixName output;                     // (M,H*W)
+};
+LatentNames latent_names(const Json& config, index_t layer);
+
+/// Tensors of a dense layer's feed-forward half.
+SwiGluNames dense_names(const Json& config, index_t layer);
 
 /// Who makes the heads of a layer.
 std::shared_ptr<const HeadProjection> head_projection(const Checkpoint& checkpoint, index_t layer);

@@ -2,8 +2,6 @@
 
 #include <array>
 
-#include "chapters/05_mixture_of_experts/noaux_tc_router.hpp"
-#include "chapters/05_mixture_of_experts/softmax_routers.hpp"
 #include "chapters/architectures.hpp"
 #include "common/error.hpp"
 
@@ -17,7 +15,7 @@ struct Spelling {
   std::string_view expert_width;             // field
   std::string_view module;                   // tensors: model.layers.N.<module>.
   std::string_view gate, up, down;           // tensors of an expert
-  std::shared_ptr<const Router> (*router)(const Checkpoint& checkpoint, const std::string& prefix);
+  RoutingRule (*rule)(const Checkpoint& checkpoint, const std::string& prefix);
   bool (*has_mixture)(const Json& config, index_t layer);
 };
 
@@ -69,43 +67,47 @@ GroupLimit group_limit(const Json& config) {
 
 // ---- routers: the config decides ----
 
-std::shared_ptr<const Router> mixtral_router(const Checkpoint& checkpoint, const std::string&) {
+RoutingRule mixtral_rule(const Checkpoint& checkpoint, const std::string&) {
   const MixtureSizes sizes = mixture_sizes(checkpoint.config());
-  return std::make_shared<MixtralRouter>(sizes.experts, sizes.chosen);
+  return {.scores = RoutingRule::Scores::softmax_of_chosen, .experts = sizes.experts, .chosen = sizes.chosen};
 }
 
-std::shared_ptr<const Router> qwen3_router(const Checkpoint& checkpoint, const std::string&) {
+RoutingRule qwen3_rule(const Checkpoint& checkpoint, const std::string&) {
   const Json& config = checkpoint.config();
   const MixtureSizes sizes = mixture_sizes(config);
-  const bool normalised = config.has("norm_topk_prob") && config.at("norm_topk_prob").flag();
-  return std::make_shared<Qwen3MoeRouter>(sizes.experts, sizes.chosen, normalised);
+  return {.scores = RoutingRule::Scores::softmax,
+          .experts = sizes.experts,
+          .chosen = sizes.chosen,
+          .normalised = config.has("norm_topk_prob") && config.at("norm_topk_prob").flag()};
 }
 
-std::shared_ptr<const Router> deepseek_v2_router(const Checkpoint& checkpoint, const std::string&) {
+RoutingRule deepseek_v2_rule(const Checkpoint& checkpoint, const std::string&) {
   const Json& config = checkpoint.config();
   const MixtureSizes sizes = mixture_sizes(config);
   if (config.has("norm_topk_prob") && config.at("norm_topk_prob").flag())
     throw Error(config.at("norm_topk_prob").where() +
                 " is true; DeepSeek-V2's own code and transformers disagree about it, and no published model has it");
   const std::string scoring = text_or(config, "scoring_func", "softmax"), method = text_or(config, "topk_method", "greedy");
-  if (scoring == "softmax" && method == "greedy")
-    return std::make_shared<GreedyRouter>(sizes.experts, sizes.chosen, scaling_factor(config));
-  if (scoring == "softmax" && method == "group_limited_greedy")
-    return std::make_shared<GroupLimitedRouter>(sizes.experts, sizes.chosen, group_limit(config), scaling_factor(config));
-  refuse_router(config, scoring, method);
+  if (scoring != "softmax" || (method != "greedy" && method != "group_limited_greedy")) refuse_router(config, scoring, method);
+  return {.scores = RoutingRule::Scores::softmax,
+          .experts = sizes.experts,
+          .chosen = sizes.chosen,
+          .limit = method == "greedy" ? GroupLimit{} : group_limit(config),
+          .scaling = scaling_factor(config)};
 }
 
-std::shared_ptr<const Router> deepseek_v3_router(const Checkpoint& checkpoint, const std::string& prefix) {
+RoutingRule deepseek_v3_rule(const Checkpoint& checkpoint, const std::string& prefix) {
   const Json& config = checkpoint.config();
   const MixtureSizes sizes = mixture_sizes(config);
   const std::string scoring = text_or(config, "scoring_func", "sigmoid"), method = text_or(config, "topk_method", "noaux_tc");
   if (scoring != "sigmoid" || method != "noaux_tc") refuse_router(config, scoring, method);
-  return std::make_shared<NoauxTcRouter>(
-      checkpoint.vector(prefix + "gate.e_score_correction_bias", sizes.experts),
-      NoauxTcRouter::Options{.chosen = sizes.chosen,
-                             .limit = group_limit(config),
-                             .normalised = !config.has("norm_topk_prob") || config.at("norm_topk_prob").flag(),
-                             .scaling = scaling_factor(config)});
+  return {.scores = RoutingRule::Scores::sigmoid_with_bias,
+          .experts = sizes.experts,
+          .chosen = sizes.chosen,
+          .limit = group_limit(config),
+          .normalised = !config.has("norm_topk_prob") || config.at("norm_topk_prob").flag(),
+          .scaling = scaling_factor(config),
+          .bias = checkpoint.vector(prefix + "gate.e_score_correction_bias", sizes.experts)};
 }
 
 // ---- layers: which are mixtures ----
@@ -132,19 +134,19 @@ bool after_dense_layers(const Json& config, index_t layer) {
 constexpr Spelling deepseek{"", "n_routed_experts", "num_local_experts", "moe_intermediate_size", "mlp",
                             "gate_proj", "up_proj", "down_proj", nullptr, after_dense_layers};
 
-constexpr Spelling with(Spelling spelling, std::string_view architecture, decltype(Spelling::router) router) {
+constexpr Spelling with(Spelling spelling, std::string_view architecture, decltype(Spelling::rule) rule) {
   spelling.architecture = architecture;
-  spelling.router = router;
+  spelling.rule = rule;
   return spelling;
 }
 
 constexpr std::array spellings{
     Spelling{"MixtralForCausalLM", "num_local_experts", "num_experts", "intermediate_size", "block_sparse_moe",
-             "w1", "w3", "w2", mixtral_router, in_every_layer},
+             "w1", "w3", "w2", mixtral_rule, in_every_layer},
     Spelling{"Qwen3MoeForCausalLM", "num_experts", "num_local_experts", "moe_intermediate_size", "mlp",
-             "gate_proj", "up_proj", "down_proj", qwen3_router, by_sparse_step},
-    with(deepseek, "DeepseekV2ForCausalLM", deepseek_v2_router),
-    with(deepseek, "DeepseekV3ForCausalLM", deepseek_v3_router),
+             "gate_proj", "up_proj", "down_proj", qwen3_rule, by_sparse_step},
+    with(deepseek, "DeepseekV2ForCausalLM", deepseek_v2_rule),
+    with(deepseek, "DeepseekV3ForCausalLM", deepseek_v3_rule),
 };
 // [spellings]
 
@@ -162,27 +164,22 @@ const Spelling& spelling(const Json& config) {
 
 // ---- tensors ----
 
-void require_matrix(const Checkpoint& checkpoint, const std::string& name, index_t rows, index_t columns) {
+std::string mixture_prefix(const Spelling& spelling, index_t layer) {
+  return "model.layers." + std::to_string(layer) + "." + std::string(spelling.module) + ".";
+}
+
+void require_matrix(const Checkpoint& checkpoint, const MatrixName& matrix) {
+  const auto& [name, rows, columns] = matrix;
   const TensorEntry& entry = checkpoint.entry(name);
   if (!std::ranges::equal(entry.shape, std::array{rows, columns}))
     throw Error(checkpoint.directory().string() + ": tensor '" + name + "' has shape " + shape_text(entry.shape) +
                 ", expected " + shape_text(std::array{rows, columns}));
 }
 
-/// Names of a SwiGLU's three matrices.
-struct Names {
-  std::string gate, up, down;
-};
-
-Names expert_names(const Spelling& spelling, const std::string& prefix, index_t expert) {
-  const std::string at = prefix + "experts." + std::to_string(expert) + ".";
-  const auto weight = [&](std::string_view name) { return at + std::string(name) + ".weight"; };
-  return {weight(spelling.gate), weight(spelling.up), weight(spelling.down)};
-}
-
-std::shared_ptr<const FeedForward> dense(const Checkpoint& checkpoint, const Names& names, index_t F, index_t M) {
-  return std::make_shared<DenseFeedForward>(checkpoint.linear(names.gate, F, M), checkpoint.linear(names.up, F, M),
-                                            checkpoint.linear(names.down, M, F));
+std::shared_ptr<const FeedForward> dense(const Checkpoint& checkpoint, const SwiGluNames& names) {
+  return std::make_shared<DenseFeedForward>(checkpoint.linear(names.gate.name, names.gate.rows, names.gate.columns),
+                                            checkpoint.linear(names.up.name, names.up.rows, names.up.columns),
+                                            checkpoint.linear(names.down.name, names.down.rows, names.down.columns));
 }
 
 }  // namespace
@@ -203,31 +200,40 @@ MixtureSizes mixture_sizes(const Json& config) {
   return {E, K, F, size_or(config, "n_shared_experts", 0, 0) * F};
 }
 
-// [parts]
-MixtureParts mixture_parts(const Checkpoint& checkpoint, index_t layer) {
-  const Json& config = checkpoint.config();
-  const Spelling& names = spelling(config);
+MixtureNames mixture_names(const Json& config, index_t layer) {
+  const Spelling& spelled = spelling(config);
   const auto [E, K, F, shared_width] = mixture_sizes(config);
   const index_t M = model_sizes(config).width;
-  const std::string prefix = "model.layers." + std::to_string(layer) + "." + std::string(names.module) + ".";
-
+  const std::string prefix = mixture_prefix(spelled, layer);
+  MixtureNames names{.gate = {prefix + "gate.weight", E, M}, .experts = {}, .shared = {}};
   for (index_t e = 0; e < E; ++e) {
-    const auto [gate, up, down] = expert_names(names, prefix, e);
-    require_matrix(checkpoint, gate, F, M);
-    require_matrix(checkpoint, up, F, M);
-    require_matrix(checkpoint, down, M, F);
+    const std::string at = prefix + "experts." + std::to_string(e) + ".";
+    const auto weight = [&](std::string_view name) { return at + std::string(name) + ".weight"; };
+    names.experts.push_back({{weight(spelled.gate), F, M}, {weight(spelled.up), F, M}, {weight(spelled.down), M, F}});
   }
-  const auto load = [checkpoint, &names, prefix, F = F, M](index_t e) {
-    return dense(checkpoint, expert_names(names, prefix, e), F, M);
-  };
   const std::string shared = prefix + "shared_experts.";
-  return {.gate = checkpoint.linear(prefix + "gate.weight", E, M),
-          .router = names.router(checkpoint, prefix),
-          .experts = std::make_shared<ExpertPool>(E, load),
-          .shared = shared_width == 0 ? nullptr
-                                      : dense(checkpoint,
-                                              {shared + "gate_proj.weight", shared + "up_proj.weight", shared + "down_proj.weight"},
-                                              shared_width, M)};
+  if (shared_width != 0)
+    names.shared = {{shared + "gate_proj.weight", shared_width, M},
+                    {shared + "up_proj.weight", shared_width, M},
+                    {shared + "down_proj.weight", M, shared_width}};
+  return names;
+}
+
+RoutingRule routing_rule(const Checkpoint& checkpoint, index_t layer) {
+  const Spelling& spelled = spelling(checkpoint.config());
+  return spelled.rule(checkpoint, mixture_prefix(spelled, layer));
+}
+
+// [parts]
+MixtureParts mixture_parts(const Checkpoint& checkpoint, index_t layer) {
+  const MixtureNames names = mixture_names(checkpoint.config(), layer);
+  for (const SwiGluNames& expert : names.experts)
+    for (const MatrixName* matrix : {&expert.gate, &expert.up, &expert.down}) require_matrix(checkpoint, *matrix);
+  const auto load = [checkpoint, experts = names.experts](index_t e) { return dense(checkpoint, experts[e]); };
+  return {.gate = checkpoint.linear(names.gate.name, names.gate.rows, names.gate.columns),
+          .router = make_router(routing_rule(checkpoint, layer)),
+          .experts = std::make_shared<ExpertPool>(names.experts.size(), load),
+          .shared = names.shared ? dense(checkpoint, *names.shared) : nullptr};
 }
 // [parts]
 

@@ -1,7 +1,12 @@
 #pragma once
 /// @file
 /// The published mixtures of experts that the book runs: which fields of config.json and which tensor names each has.
+#include <optional>
+#include <vector>
+
 #include "chapters/05_mixture_of_experts/mixture.hpp"
+#include "chapters/05_mixture_of_experts/routing_rule.hpp"
+#include "chapters/tensor_names.hpp"
 #include "common/checkpoint.hpp"
 
 namespace kv {
@@ -20,6 +25,17 @@ bool is_mixture(const Json& config, index_t layer);
 /// Of a config whose architecture has mixtures.
 /// @throws Error naming a field that is missing or outside its range
 MixtureSizes mixture_sizes(const Json& config);
+
+/// Tensors of a layer's mixture.
+struct MixtureNames {
+  MatrixName gate;  // (E,M)
+  std::vector<SwiGluNames> experts;
+  std::optional<SwiGluNames> shared;
+};
+MixtureNames mixture_names(const Json& config, index_t layer);
+
+/// How a layer's mixture chooses.  @throws Error naming a combination of options that no published model has
+RoutingRule routing_rule(const Checkpoint& checkpoint, index_t layer);
 
 /// The parts of a layer's mixture. Shapes of all experts' tensors are checked here, their weights read when an expert is
 /// first chosen.

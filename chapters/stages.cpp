@@ -9,12 +9,14 @@
 #include "chapters/04_latent_cache/absorbed_attention.hpp"
 #include "chapters/04_latent_cache/decompressed_attention.hpp"
 #include "chapters/04_latent_cache/latent_attention.hpp"
+#include "chapters/06_cuda_kernels/cuda_stages.hpp"
 #include "common/error.hpp"
 
 namespace kv {
 namespace {
 
 constexpr Equality exact{0.0, ""};
+constexpr Equality on_device{1e-4, "sums in the order of threads and tiles; prompts as two bf16 numbers each, 16 bits"};
 constexpr Equality absorbed{1e-5, "q.(Wc) is computed as (W'q).c, another order of the sums"};
 const std::vector<Family> every_family{Family::gqa, Family::mla};
 
@@ -55,6 +57,8 @@ const std::vector<Stage>& stages() {
       {"absorbed", 4, "one latent row for all heads, never expanded", {Family::mla}, absorbed, make_absorbed},
       {"decompressed", 4, "latents cached, expanded at every step", {Family::mla}, exact, make_decompressed},
       {"latent", 4, "prompts expanded, decode steps absorbed", {Family::mla}, absorbed, make_latent},
+      {"cuda-naive", cuda_chapter, "kernels for the whole model, keys and values of all heads", every_family, on_device, make_cuda_naive},
+      {"cuda-absorbed", cuda_chapter, "kernels for the whole model, latents", {Family::mla}, on_device, make_cuda_absorbed},
   };
   return table;
 }

@@ -181,6 +181,13 @@ RoundedMatrix rounded_to_i8(const MatrixView& matrix) {
   return rounded;
 }
 
+Tensor<2> widened(const MatrixView& matrix) {
+  Tensor<2> result = empty<2>({matrix.rows, matrix.columns});
+  for (index_t i = 0; i < matrix.rows; ++i)
+    for (index_t j = 0; j < matrix.columns; ++j) result(i, j) = matrix.at(i, j);
+  return result;
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 
 /// Packed weights. Panel p holds outputs 32 p ... 32 p + 31, the last one filled up with zeros.

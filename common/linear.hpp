@@ -33,6 +33,8 @@ struct MatrixView {
 
 /// A view on a matrix in f32.
 MatrixView view(const Tensor<2>& matrix);
+/// A copy in f32.
+Tensor<2> widened(const MatrixView& matrix);
 
 /// A matrix as 8-bit integers with one scale per row.
 struct RoundedMatrix {

@@ -4,6 +4,7 @@
 #include <map>
 
 #include "chapters/layouts.hpp"
+#include "tests/support/decoders.hpp"
 #include "tests/support/latent_cases.hpp"
 
 using namespace kv;
@@ -70,7 +71,7 @@ TEST_CASE("logits of DeepSeek checkpoints agree with transformers in every stage
   const Tensor<2> expected = read_npy_f32(golden_folder(name) / "logits.npy");
   const Tensor<2> reference = logits(golden_folder(name), find_stage("uncached"), tokens);
   CHECK(relative_difference(reference, expected) < golden_tolerance);
-  for (const Stage& stage : stages(Family::mla)) {
+  for (const Stage& stage : kv::test::stages_of_layers(Family::mla)) {
     CAPTURE(stage.name);
     const Tensor<2> found = logits(golden_folder(name), stage, tokens);
     CHECK(relative_difference(found, expected) < golden_tolerance);
@@ -85,7 +86,7 @@ TEST_CASE("DeepSeek prompts may come in pieces", "[latent][golden]") {
   const char* name = GENERATE("deepseek-v2-yarn", "deepseek-v3-yarn");
   CAPTURE(name);
   const std::vector<Token> tokens = golden_tokens(name);
-  for (const Stage& stage : stages(Family::mla)) {
+  for (const Stage& stage : kv::test::stages_of_layers(Family::mla)) {
     CAPTURE(stage.name);
     const Tensor<2> whole = logits(golden_folder(name), stage, tokens);
     Decoder decoder = make_decoder(Checkpoint(golden_folder(name)), stage, {.sequences = 1, .capacity = tokens.size()});

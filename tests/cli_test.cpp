@@ -471,6 +471,19 @@ TEST_CASE("tour: all stages side by side, without a word about the model's path"
   CHECK_FALSE(holds(start, "preallocated"));
 }
 
+TEST_CASE("gpu-bench: needs a GPU, but for its tiny sizes", "[cli]") {
+  CHECK(holds(failure_of({"gpu-bench"}, 1), "needs a GPU: build with KV_CUDA=ON and use kvbook-gpu"));
+  const Json json = json_of({"gpu-bench", "--tiny", "--json"});
+  CHECK(json.at("device").at("is_cpu_runtime").flag());
+  const Json rungs = json.at("ladder").at(index_t{0}).at("rungs");
+  REQUIRE(rungs.length() >= 6);
+  for (index_t i = 0; i < rungs.length(); ++i) {
+    CHECK(rungs.at(i).at("ran").flag());
+    CHECK_FALSE(rungs.at(i).has("microseconds"));  // the CPU runtime tells no speed
+  }
+  CHECK(json.at("decode").at(index_t{0}).at("ran").flag());
+}
+
 TEST_CASE("chat keeps the cache between turns", "[cli]") {
   const Words words{"chat", "--model", tiny, "--max-new-tokens", "6"};
   const std::string input = "Tell me a story about a dog.\n\nAnd then?\nWhy?\n/reset\nHello\n";

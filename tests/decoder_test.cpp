@@ -80,7 +80,7 @@ TEST_CASE("a decoder outlives the checkpoint and the names it was made from", "[
 TEST_CASE("logits has a row for every new token, last_logits one for each sequence, in the order given", "[decoder]") {
   const SmallCheckpoint files;
   const std::vector<Token> a = random_tokens(5, 61, 2), b = random_tokens(3, 61, 3);
-  for (const Stage& stage : stages(Family::gqa)) {
+  for (const Stage& stage : stages_of_layers(Family::gqa)) {
     CAPTURE(stage.name);
     const Limits limits{.sequences = 2, .capacity = 12};
     Decoder all = make_decoder(files.open(), stage, limits), last = make_decoder(files.open(), stage, limits);
@@ -99,7 +99,7 @@ TEST_CASE("logits has a row for every new token, last_logits one for each sequen
 
 TEST_CASE("remembered tells the stages that keep tokens from the one that does not", "[decoder]") {
   const SmallCheckpoint files;
-  for (const Stage& stage : stages(Family::gqa)) {
+  for (const Stage& stage : stages_of_layers(Family::gqa)) {
     Decoder decoder = make_decoder(files.open(), stage, {.sequences = 1, .capacity = 9});
     decoder.logits(0, {1, 2, 3});
     CAPTURE(stage.name);
@@ -122,7 +122,7 @@ TEST_CASE("state bytes are those of all layers", "[decoder]") {
 
 TEST_CASE("what a decoder refuses, it names, and nothing changes", "[decoder]") {
   const SmallCheckpoint files;
-  for (const Stage& stage : stages(Family::gqa)) {
+  for (const Stage& stage : stages_of_layers(Family::gqa)) {
     CAPTURE(stage.name);
     Decoder decoder = make_decoder(files.open(), stage, {.sequences = 2, .capacity = 6});
     Decoder untouched = make_decoder(files.open(), stage, {.sequences = 2, .capacity = 6});
@@ -154,7 +154,7 @@ TEST_CASE("an empty batch is no work", "[decoder]") {
 TEST_CASE("when a layer fails half way, every layer and the tokens are as before", "[decoder]") {
   const SmallCheckpoint files({.layers = 3});
   const std::vector<Token> start = random_tokens(4, 61, 4), other = random_tokens(2, 61, 5), next = random_tokens(3, 61, 6);
-  for (const Stage& stage : stages(Family::gqa)) {
+  for (const Stage& stage : stages_of_layers(Family::gqa)) {
     CAPTURE(stage.name);
     bool fails = false;
     const Limits limits{.sequences = 2, .capacity = 8};
@@ -176,7 +176,7 @@ TEST_CASE("when a layer fails half way, every layer and the tokens are as before
 
 TEST_CASE("truncate takes the tail only, and refuses to lengthen", "[decoder]") {
   const SmallCheckpoint files;
-  for (const Stage& stage : stages(Family::gqa)) {
+  for (const Stage& stage : stages_of_layers(Family::gqa)) {
     CAPTURE(stage.name);
     Decoder decoder = make_decoder(files.open(), stage, {.sequences = 2, .capacity = 9});
     decoder.logits({{0, {1, 2, 3, 4}}, {1, {9}}});

@@ -63,7 +63,7 @@ TEST_CASE("the same tokens and the same logits from every stage", "[generate]") 
   const Sampling sampling = GENERATE(Sampling{}, Sampling{.temperature = 1.3, .top_k = 20, .top_p = 0.95, .seed = 4});
   std::vector<Token> expected;
   std::vector<float> expected_logits;
-  for (const Stage& stage : stages(Family::gqa)) {
+  for (const Stage& stage : stages_of_layers(Family::gqa)) {
     CAPTURE(stage.name, sampling.temperature);
     std::vector<float> logits;
     GenerateOptions options{.max_new_tokens = 12, .sampling = sampling, .stop = {}};
@@ -110,7 +110,7 @@ TEST_CASE("batch and solo write the same, also when one stops early", "[generate
   GenerateOptions options{.max_new_tokens = 9, .sampling = {}, .stop = {}};
   options.stop = {solo(prompts[1], options)[2]};
   if (GENERATE(false, true)) options.sampling = {.temperature = 1.5, .seed = 3};
-  for (const Stage& stage : stages(Family::gqa)) {
+  for (const Stage& stage : stages_of_layers(Family::gqa)) {
     if (stage.equality.tolerance > 0.0) continue;
     CAPTURE(stage.name);
     Calls calls;

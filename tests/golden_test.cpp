@@ -37,7 +37,7 @@ void check_all_stages(const std::string& name) {
   const Tensor<2> expected = read_npy_f32(golden(name) / "logits.npy");
   REQUIRE(tokens.size() > 20);
   REQUIRE(expected.shape(0) == tokens.size());
-  for (const Stage& stage : stages(family(checkpoint.config()))) {
+  for (const Stage& stage : stages_of_layers(family(checkpoint.config()))) {
     CAPTURE(stage.name);
     Decoder decoder = make_decoder(checkpoint, stage, {.sequences = 1, .capacity = tokens.size()});
     CHECK(close(logits_in_chunks(decoder, 0, tokens, {tokens.size() - 4, 1, 3}), expected,
@@ -49,7 +49,7 @@ void check_all_stages(const std::string& name) {
 
 TEST_CASE("every golden is named here", "[golden]") { CHECK(golden_names() == goldens); }
 
-TEST_CASE("logits of all stages agree with Hugging Face transformers", "[golden]") {
+TEST_CASE("logits of all stages of layers agree with Hugging Face transformers", "[golden]") {
   const std::string name = GENERATE(from_range(goldens));
   CAPTURE(name);
   REQUIRE(std::filesystem::is_directory(golden(name)));

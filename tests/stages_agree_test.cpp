@@ -103,14 +103,14 @@ TEST_CASE("a stage refuses a family that it does not serve", "[stages]") {
   CHECK(holds(error_of([&] { make_decoder(files.open(), stage, {.sequences = 1, .capacity = 4}); }), "'uncached' does not run"));
 }
 
-TEST_CASE("all stages, any chunking", "[stages]") {
+TEST_CASE("all stages of layers, any chunking", "[stages]") {
   on_every_model([](const Checkpoint& checkpoint) {
     const index_t count = 23;
     const std::vector<Token> tokens = random_tokens(count, vocabulary(checkpoint), 1);
     const Tensor<2> expected = whole_logits(checkpoint, reference(), tokens);
     const std::vector<std::vector<index_t>> chunkings{
         {23}, std::vector<index_t>(count, 1), {22, 1}, {1, 22}, {16, 1, 1, 5}, random_chunks(count, 2), random_chunks(count, 3)};
-    for (const Stage& stage : stages(family(checkpoint.config())))
+    for (const Stage& stage : stages_of_layers(family(checkpoint.config())))
       for (const auto& chunks : chunkings) {
         CAPTURE(stage.name, chunks);
         Decoder decoder = make_decoder(checkpoint, stage, {.sequences = 1, .capacity = count});
@@ -119,7 +119,7 @@ TEST_CASE("all stages, any chunking", "[stages]") {
   });
 }
 
-TEST_CASE("all stages, a batch of ragged lengths against solo runs", "[stages]") {
+TEST_CASE("all stages of layers, a batch of ragged lengths against solo runs", "[stages]") {
   on_every_model([](const Checkpoint& checkpoint) {
     const index_t lengths[] = {5, 17, 1}, V = vocabulary(checkpoint);
     std::vector<std::vector<Token>> tokens;
@@ -128,7 +128,7 @@ TEST_CASE("all stages, a batch of ragged lengths against solo runs", "[stages]")
       tokens.push_back(random_tokens(lengths[b] + 3, V, static_cast<unsigned>(40 + b)));
       expected.push_back(whole_logits(checkpoint, reference(), tokens[b]));
     }
-    for (const Stage& stage : stages(family(checkpoint.config()))) {
+    for (const Stage& stage : stages_of_layers(family(checkpoint.config()))) {
       CAPTURE(stage.name);
       Decoder decoder = make_decoder(checkpoint, stage, {.sequences = 3, .capacity = 20});
       const Tensor<2> prefill = decoder.logits({{2, part(tokens[2], 0, 1)}, {0, part(tokens[0], 0, 5)}, {1, part(tokens[1], 0, 17)}});
@@ -148,10 +148,10 @@ TEST_CASE("all stages, a batch of ragged lengths against solo runs", "[stages]")
   });
 }
 
-TEST_CASE("all stages, 1 thread against 2 and 3", "[stages]") {
+TEST_CASE("all stages of layers, 1 thread against 2 and 3", "[stages]") {
   on_every_model([](const Checkpoint& checkpoint) {
     const std::vector<Token> tokens = random_tokens(19, vocabulary(checkpoint), 5);
-    for (const Stage& stage : stages(family(checkpoint.config()))) {
+    for (const Stage& stage : stages_of_layers(family(checkpoint.config()))) {
       std::vector<Tensor<2>> found;
       for (const index_t thread_count : {index_t{1}, index_t{2}, index_t{3}}) {
         const Machine machine(instruction_set(), thread_count);
@@ -165,10 +165,10 @@ TEST_CASE("all stages, 1 thread against 2 and 3", "[stages]") {
   });
 }
 
-TEST_CASE("all stages, every instruction set against the portable kernels", "[stages]") {
+TEST_CASE("all stages of layers, every instruction set against the portable kernels", "[stages]") {
   on_every_model([](const Checkpoint& checkpoint) {
     const std::vector<Token> tokens = random_tokens(19, vocabulary(checkpoint), 6);
-    for (const Stage& stage : stages(family(checkpoint.config()))) {
+    for (const Stage& stage : stages_of_layers(family(checkpoint.config()))) {
       std::vector<Tensor<2>> found;
       for (const InstructionSet set : available_instruction_sets()) {
         const Machine machine(set, 1);
@@ -181,12 +181,12 @@ TEST_CASE("all stages, every instruction set against the portable kernels", "[st
   });
 }
 
-TEST_CASE("all stages, truncate and go on as if fresh", "[stages]") {
+TEST_CASE("all stages of layers, truncate and go on as if fresh", "[stages]") {
   on_every_model([](const Checkpoint& checkpoint) {
     const index_t V = vocabulary(checkpoint);
     const std::vector<Token> tokens = random_tokens(15, V, 7), others = random_tokens(12, V, 8);
     const Tensor<2> expected = whole_logits(checkpoint, reference(), tokens);
-    for (const Stage& stage : stages(family(checkpoint.config())))
+    for (const Stage& stage : stages_of_layers(family(checkpoint.config())))
       for (const index_t kept : {index_t{0}, index_t{1}, index_t{8}}) {
         CAPTURE(stage.name, kept);
         Decoder decoder = make_decoder(checkpoint, stage, {.sequences = 1, .capacity = 20});
@@ -199,13 +199,13 @@ TEST_CASE("all stages, truncate and go on as if fresh", "[stages]") {
   });
 }
 
-TEST_CASE("all stages, exactly the capacity and one more", "[stages]") {
+TEST_CASE("all stages of layers, exactly the capacity and one more", "[stages]") {
   on_every_model([](const Checkpoint& checkpoint) {
     const index_t V = vocabulary(checkpoint), C = 9;
     const std::vector<Token> tokens = random_tokens(C, V, 9), short_one = random_tokens(4, V, 10);
     const Tensor<2> expected = whole_logits(checkpoint, reference(), tokens);
     const Tensor<2> expected_short = whole_logits(checkpoint, reference(), short_one);
-    for (const Stage& stage : stages(family(checkpoint.config()))) {
+    for (const Stage& stage : stages_of_layers(family(checkpoint.config()))) {
       CAPTURE(stage.name);
       Decoder decoder = make_decoder(checkpoint, stage, {.sequences = 2, .capacity = C});
       decoder.logits({{0, part(short_one, 0, 2)}, {1, part(tokens, 0, 7)}});

@@ -5,13 +5,6 @@
 namespace kv {
 namespace {
 
-Tensor<2> widened(const MatrixView& matrix) {
-  Tensor<2> result = empty<2>({matrix.rows, matrix.columns});
-  for (index_t i = 0; i < matrix.rows; ++i)
-    for (index_t j = 0; j < matrix.columns; ++j) result(i, j) = matrix.at(i, j);
-  return result;
-}
-
 /// Heads for one thread to be worth waking it.
 index_t grain(index_t multiplications_per_head) { return (1 << 20) / (multiplications_per_head + 1) + 1; }
 

@@ -3,13 +3,6 @@
 #include "common/rms_norm.hpp"
 
 namespace kv {
-namespace {
-
-/// The norms inside attention have an epsilon of their own: DeepSeek's code does not pass rms_norm_eps on to them.
-constexpr float latent_norm_epsilon = 1e-6f;
-
-}  // namespace
-
 LatentProjection::LatentProjection(Weights weights, LatentSizes sizes, Rope rope, float softmax_factor)
     : weights_(std::move(weights)), sizes_(sizes), rope_(std::move(rope)), softmax_factor_(softmax_factor) {
   const index_t M = sizes.width, H = sizes.heads, R = sizes.rank, D = sizes.key_width(), W = sizes.value_width;

@@ -10,6 +10,9 @@
 
 namespace kv {
 
+/// The norms inside attention have an epsilon of their own: DeepSeek's code does not pass rms_norm_eps on to them.
+inline constexpr float latent_norm_epsilon = 1e-6f;
+
 /// The linear maps of an MLA layer. As a HeadProjection it makes every head's keys and values in full, so that chapters
 /// 1 to 3 run on it unchanged: `preallocated` on such a checkpoint is what DeepSeek's code calls naive.
 class LatentProjection : public HeadProjection {

@@ -20,8 +20,8 @@ void run(const Arguments& arguments) {
   const Tokenizer tokenizer = open_tokenizer(checkpoint);
   const std::vector<Token> prompt = encode_prompt(checkpoint, tokenizer, arguments.text_or("--prompt", shipped_prompt));
   if (prompt.empty()) throw Error("the prompt is empty: there is nothing to continue");
-  const auto runs =
-      run_stages(checkpoint, chosen, prompt, arguments.size_or("--max-new-tokens", 64, 1), [](Token) {});
+  const index_t max_new_tokens = arguments.size_or("--max-new-tokens", 64, 1);
+  const auto runs = run_stages(checkpoint, chosen, prompt, [=](const Stage&) { return max_new_tokens; }, [](Token) {});
   if (arguments.has("--json"))
     std::cout << JsonObject().set("model", checkpoint.directory().string()).set("runs", comparison_json(runs)).text() << "\n";
   else

@@ -1,5 +1,6 @@
 #include "chapters/commands/comparison.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 
@@ -7,16 +8,24 @@
 #include "common/error.hpp"
 
 namespace kv {
+namespace {
+
+bool same_tokens(const StageRun& run, const StageRun& reference) {
+  const index_t count = std::min(run.asked, reference.tokens.size());
+  return run.tokens.size() == count && std::equal(run.tokens.begin(), run.tokens.end(), reference.tokens.begin());
+}
+
+}  // namespace
 
 std::vector<StageRun> run_stages(const Checkpoint& checkpoint, const std::vector<Stage>& stages,
-                                 const std::vector<Token>& prompt, index_t max_new_tokens,
+                                 const std::vector<Token>& prompt, const std::function<index_t(const Stage&)>& max_new_tokens,
                                  const std::function<void(Token)>& on_token) {
-  const index_t capacity = require_context(checkpoint, prompt.size() + max_new_tokens - 1);
   std::vector<StageRun> runs;
   for (const Stage& stage : stages) {
-    StageRun run{.stage = stage, .tokens = {}, .logits = {}, .metrics = {}};
+    StageRun run{.stage = stage, .asked = max_new_tokens(stage), .tokens = {}, .logits = {}, .metrics = {}};
+    const index_t capacity = require_context(checkpoint, prompt.size() + run.asked - 1);
     Decoder decoder = load_decoder(checkpoint, stage, {.sequences = 1, .capacity = capacity});
-    GenerateOptions options{.max_new_tokens = max_new_tokens, .sampling = {}, .stop = stop_tokens(checkpoint)};
+    GenerateOptions options{.max_new_tokens = run.asked, .sampling = {}, .stop = stop_tokens(checkpoint)};
     options.on_logits = [&](index_t, std::span<const float> logits) {
       run.logits.insert(run.logits.end(), logits.begin(), logits.end());
     };
@@ -36,7 +45,7 @@ std::vector<StageRun> run_stages(const Checkpoint& checkpoint, const std::vector
 }
 
 Difference difference(const StageRun& run, const StageRun& reference) {
-  Difference result{.same_tokens = run.tokens == reference.tokens, .different_logits = 0, .largest = 0.0, .holds = false};
+  Difference result{.same_tokens = same_tokens(run, reference), .different_logits = 0, .largest = 0.0, .holds = false};
   double top = 0.0, largest = 0.0;
   const index_t count = std::min(run.logits.size(), reference.logits.size());
   for (index_t i = 0; i < count; ++i) {

@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <iostream>
 
+#include "chapters/06_cuda_kernels/cuda_stages.hpp"
 #include "chapters/commands/comparison.hpp"
 #include "chapters/commands/table.hpp"
 #include "common/error.hpp"
@@ -24,11 +26,19 @@ std::vector<std::filesystem::path> models(const Arguments& arguments, std::optio
   return {*chapter < first_latent_chapter ? shipped_gqa() : shipped_mla()};
 }
 
+/// Tokens that a stage writes whose kernels run thread by thread on the CPU: enough to see that they are the same.
+constexpr index_t tokens_on_cpu_runtime = 24;
+
+bool is_slow(const Stage& stage) { return stage.chapter == cuda_chapter && cuda_runs_on_cpu(); }
+
 void explain(const std::vector<StageRun>& runs) {
   std::cout << "\nTTFT: time to first token, the prefill. TPOT: time per output token, the median decode step.\n"
                "state bytes: what the stage has allocated to remember; bytes/token: that over the "
             << runs.front().metrics.state_tokens << " tokens held,\n"
                "so that capacity without a token in it shows as more.\n";
+  if (std::ranges::any_of(runs, [](const StageRun& run) { return is_slow(run.stage); }))
+    std::cout << "The kernels of chapter " << cuda_chapter << " ran on the CPU here, every CUDA thread by itself: the same program as on a GPU,\n"
+                 "the same text, but not its speed. They were asked for " << tokens_on_cpu_runtime << " tokens at most, so they hold fewer.\n";
 }
 
 void show(const std::filesystem::path& model, const std::vector<Stage>& chosen, const Arguments& arguments) {
@@ -39,13 +49,14 @@ void show(const std::filesystem::path& model, const std::vector<Stage>& chosen, 
             << ", " << name(family(checkpoint.config())) << ", " << grouped(checkpoint.parameters())
             << " parameters\n\n" << chosen.front().name << " writes:\n\n  " << prompt << std::flush;
   TextStream stream(tokenizer);
+  const index_t asked = arguments.size_or("--max-new-tokens", 200, 1);
   const auto runs = run_stages(checkpoint, chosen, encode_prompt(checkpoint, tokenizer, prompt),
-                               arguments.size_or("--max-new-tokens", 200, 1),
+                               [&](const Stage& stage) { return is_slow(stage) ? std::min(asked, tokens_on_cpu_runtime) : asked; },
                                [&](Token token) { std::cout << stream.push(token) << std::flush; });
   std::cout << stream.finish() << "\n\n";
   for (const StageRun& run : runs)
     if (&run != &runs.front())
-      std::cout << run.stage.name << " writes the " << (run.tokens == runs.front().tokens ? "same " : "OTHER ")
+      std::cout << run.stage.name << " writes the " << (difference(run, runs.front()).same_tokens ? "same " : "OTHER ")
                 << run.tokens.size() << " tokens.\n";
   std::cout << "\n" << comparison_table(runs);
   explain(runs);

@@ -16,7 +16,7 @@ target_link_libraries(make_synthetic PRIVATE kv_chapters)
 
 # How many instructions some work needs, as a test: the one measure of speed that is the same on every day.
 add_executable(counted_work ${CMAKE_CURRENT_LIST_DIR}/counted_work.cpp)
-target_link_libraries(counted_work PRIVATE kv_chapters)
+target_link_libraries(counted_work PRIVATE kv_chapters kv_cuda_cpu)
 target_compile_definitions(counted_work PRIVATE KV_DATA="${PROJECT_SOURCE_DIR}/data")
 add_dependencies(chapter_common counted_work)
 add_test(NAME "instruction counts" COMMAND ${CMAKE_CURRENT_LIST_DIR}/count_instructions

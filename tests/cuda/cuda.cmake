@@ -11,7 +11,7 @@ function(kv_add_simt_test name mode)
   if(mode STREQUAL "tsan")
     set(prefix ${KV_FIXED_ADDRESSES})
   endif()
-  add_test(NAME ${name} COMMAND ${prefix} $<TARGET_FILE:${name}>)
+  add_test(NAME ${name} COMMAND ${prefix} $<TARGET_FILE:${name}> "~[statistics]")  # thousands of launches show no more
   set_tests_properties(${name} PROPERTIES LABELS 06
     ENVIRONMENT "TSAN_OPTIONS=halt_on_error=1"
     SKIP_REGULAR_EXPRESSION "ThreadSanitizer: unexpected memory mapping")  # an old one, a new kernel, no setarch
@@ -44,3 +44,14 @@ kv_add_simt_test(06_ladder_tsan tsan ${CMAKE_CURRENT_LIST_DIR}/ladder_sanitized.
 kv_add_simt_test(06_ladder_asan asan ${CMAKE_CURRENT_LIST_DIR}/ladder_sanitized.cpp ${KV_LADDER_SOURCES})
 kv_add_simt_test(06_ladder_traffic traffic ${CMAKE_CURRENT_LIST_DIR}/ladder_traffic.cpp ${KV_LADDER_SOURCES})
 kv_add_simt_test(06_ladder_order plain ${CMAKE_CURRENT_LIST_DIR}/ladder_order.cpp ${KV_LADDER_SOURCES})
+
+# The model's kernels: no races, nothing read or written outside, the same bits in any order.
+file(GLOB KV_MODEL_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/chapters/06_cuda_kernels/model/*.cu)
+list(FILTER KV_MODEL_SOURCES EXCLUDE REGEX "_attention\\.cu$|device_model\\.cu$|latent_down\\.cu$|_layers\\.cu$")  # lists of launches
+list(PREPEND KV_MODEL_SOURCES ${CMAKE_CURRENT_SOURCE_DIR}/06_model_kernels_test.cu)
+kv_add_simt_test(06_model_races tsan ${KV_MODEL_SOURCES})
+kv_add_simt_test(06_model_asan asan ${KV_MODEL_SOURCES})
+foreach(order 1 2)
+  add_test(NAME 06_model_order_${order} COMMAND 06_model_kernels_test)
+  set_tests_properties(06_model_order_${order} PROPERTIES LABELS 06 ENVIRONMENT SIMT_ORDER=${order})
+endforeach()

@@ -24,6 +24,13 @@ MatrixView view(const Tensor<2>& matrix) {
   return {matrix.data(), DType::f32, matrix.shape(0), matrix.shape(1), matrix.shape(1), 1};
 }
 
+Tensor<2> widened(const MatrixView& matrix) {
+  Tensor<2> result = empty<2>({matrix.rows, matrix.columns});
+  for (index_t i = 0; i < matrix.rows; ++i)
+    for (index_t j = 0; j < matrix.columns; ++j) result(i, j) = matrix.at(i, j);
+  return result;
+}
+
 struct Linear::Panels {
   Tensor<2> weight;  // (outputs,inputs)
 };

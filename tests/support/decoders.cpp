@@ -23,6 +23,18 @@ OtherSpelling::OtherSpelling(const std::filesystem::path& original) {
   }
 }
 
+std::vector<Stage> stages_of_layers(Family family) {
+  std::vector<Stage> result = stages(family);
+  std::erase_if(result, [](const Stage& stage) { return std::holds_alternative<MakeTransformer>(stage.make); });
+  return result;
+}
+
+std::vector<Stage> whole_stages(Family family) {
+  std::vector<Stage> result = stages(family);
+  std::erase_if(result, [](const Stage& stage) { return std::holds_alternative<MakeLayerAttention>(stage.make); });
+  return result;
+}
+
 std::string why_not_supported(const std::filesystem::path& directory) {
   try {
     const Checkpoint checkpoint(directory);

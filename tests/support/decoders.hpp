@@ -23,6 +23,12 @@ class OtherSpelling {
   TemporaryDirectory directory_;
 };
 
+/// The stages that are made layer by layer. Those that make the whole model take long on the CPU's runtime: they have the
+/// same tests, on fewer inputs, in 06_cuda_stages_test.cpp.
+std::vector<Stage> stages_of_layers(Family family);
+/// The others.
+std::vector<Stage> whole_stages(Family family);
+
 /// Empty when some stage runs on the checkpoint; otherwise the error that says why none does.
 std::string why_not_supported(const std::filesystem::path& checkpoint);
 

@@ -1,0 +1,79 @@
+#pragma once
+/// @file
+/// What a device can do, and what the kernels make of it: measurements for `kvbook gpu-bench`. Nothing here needs CUDA to
+/// be included. Times are from CUDA events around replayed graphs; medians; random data; buffers that together are larger
+/// than the L2 cache are used in turn, so that nothing is found there from the time before.
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/attention.hpp"
+
+namespace kv::cuda {
+
+/// How large the measurements are.
+struct BenchSizes {
+  std::size_t copy_bytes;     ///< read, and as many written
+  int matrix_size;            ///< of three square matrices
+  int rounds;                 ///< whose median is taken
+  index_t decode_steps;       ///< of a whole model
+};
+BenchSizes full_bench();
+/// For a test of the program itself: numbers of no meaning.
+BenchSizes tiny_bench();
+
+/// The machine, by its own account.
+struct Machine {
+  std::string name;
+  bool is_cpu;  ///< the CPU runtime: what it measures is not a speed
+  int capability, multiprocessors, driver_version, runtime_version;
+  std::size_t memory_bytes, l2_bytes;
+};
+Machine machine();
+
+/// Two programs that do nothing else.
+struct Ceilings {
+  double copy_bytes_per_s;                    ///< a copy kernel, bytes read and written
+  std::optional<double> library_flop_per_s;   ///< cuBLASLt, bf16 with f32 sums; none on the CPU runtime
+  double our_flop_per_s;                      ///< linear() on a prompt: each product counted once, computed twice
+  double matrix_flop_per_s() const { return library_flop_per_s.value_or(our_flop_per_s); }
+};
+Ceilings measure_ceilings(const BenchSizes& sizes);
+
+/// One rung of the ladder on one problem.
+struct RungTime {
+  int number;
+  std::string name;
+  std::string skipped;         ///< why; empty when it ran
+  double microseconds;
+  double bytes_per_s, flop_per_s;
+  double roofline_share;       ///< the time that the ceilings allow, over the time measured
+};
+
+/// A decode step of absorbed MLA: sequences of equal length, pages in random order.
+struct DecodeShape {
+  int batch, context, heads;
+};
+std::vector<DecodeShape> full_shapes();
+std::vector<DecodeShape> tiny_shapes();
+std::vector<RungTime> measure_ladder(const DecodeShape& shape, const Ceilings& ceilings, const BenchSizes& sizes);
+
+/// Decode with a whole model of random weights, made on the device: from the host, token ids in and out.
+struct ModelShape {
+  std::string name;
+  index_t layers, dense_layers, width, heads, rank, rope_width, plain_width, value_width;
+  index_t feed_forward_width, experts, chosen, expert_width, shared_experts, vocabulary;
+};
+ModelShape v2_lite();
+ModelShape tiny_model();
+
+struct ModelTime {
+  index_t batch, context;
+  std::string attention;     ///< whose kernel
+  std::size_t weight_bytes, cache_bytes;
+  double milliseconds;       ///< of a step
+  double tokens_per_s;
+};
+ModelTime measure_decode(const ModelShape& shape, index_t batch, index_t context, const BenchSizes& sizes);
+
+}  // namespace kv::cuda

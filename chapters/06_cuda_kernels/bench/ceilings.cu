@@ -1,0 +1,84 @@
+#include "chapters/06_cuda_kernels/bench/bench.hpp"
+#include "chapters/06_cuda_kernels/bench/cublas.hpp"
+#include "chapters/06_cuda_kernels/bench/random.hpp"
+#include "chapters/06_cuda_kernels/bench/timing.hpp"
+#include "chapters/06_cuda_kernels/model/linear.hpp"
+#include "common/cuda/device_properties.hpp"
+
+namespace kv::cuda {
+namespace {
+
+constexpr int copy_threads = 256;
+
+/// Each thread 16 bytes at a time, four loads in flight.
+__global__ void __launch_bounds__(copy_threads) copy_kernel(const uint4* from, uint4* to, std::size_t count) {
+  constexpr int in_flight = 4;
+  const std::size_t step = std::size_t(gridDim.x) * copy_threads;
+  for (std::size_t i = std::size_t(blockIdx.x) * copy_threads + threadIdx.x; i < count; i += in_flight * step) {
+    uint4 pieces[in_flight];
+#pragma unroll
+    for (int k = 0; k < in_flight; ++k)
+      if (i + k * step < count) pieces[k] = from[i + k * step];
+#pragma unroll
+    for (int k = 0; k < in_flight; ++k)
+      if (i + k * step < count) to[i + k * step] = pieces[k];
+  }
+}
+
+double copy_bytes_per_s(Stream& stream, const BenchSizes& sizes) {
+  const std::size_t count = sizes.copy_bytes / sizeof(uint4);
+  Buffer<uint4> from(count), to(count);
+  fill_random(reinterpret_cast<float*>(from.data()), 4 * count, 1.0f, 1, stream.get());
+  const unsigned blocks = static_cast<unsigned>(8 * device_properties().multiprocessors);
+  const double microseconds = median_microseconds(stream, sizes.rounds, 1, [&](int) {
+    launch({blocks, copy_threads, 0, stream.get()}, copy_kernel, from.data(), to.data(), count);
+  });
+  return 2.0 * static_cast<double>(count * sizeof(uint4)) / microseconds * 1e6;
+}
+
+double products(int size) { return 2.0 * size * size * static_cast<double>(size); }
+
+double our_flop_per_s(Stream& stream, const BenchSizes& sizes) {
+  const index_t size = static_cast<index_t>(sizes.matrix_size);
+  const Matrix weights = random_matrix(size, size, 2);
+  Buffer<float> x(size * size), y(size * size);
+  fill_random(x.data(), x.size(), 1.0f, 3, nullptr);
+  check(cudaDeviceSynchronize(), "our_flop_per_s");
+  const double microseconds = median_microseconds(stream, sizes.rounds, 1, [&](int) {
+    linear(weights, {x.data(), sizes.matrix_size}, sizes.matrix_size, {y.data(), sizes.matrix_size}, stream.get());
+  });
+  return products(sizes.matrix_size) / microseconds * 1e6;
+}
+
+std::optional<double> library_flop_per_s(Stream& stream, const BenchSizes& sizes) {
+  if (!has_cublas()) return std::nullopt;
+  CublasProduct product(sizes.matrix_size);
+  const double microseconds = median_microseconds(stream, sizes.rounds, 1, [&](int) { product.queue(stream.get()); });
+  return products(sizes.matrix_size) / microseconds * 1e6;
+}
+
+}  // namespace
+
+BenchSizes full_bench() { return {.copy_bytes = std::size_t{2} << 30, .matrix_size = 8192, .rounds = 21, .decode_steps = 32}; }
+BenchSizes tiny_bench() { return {.copy_bytes = 40'000, .matrix_size = 96, .rounds = 2, .decode_steps = 2}; }
+
+Machine machine() {
+  const DeviceProperties& device = device_properties();
+  return {.name = device.name,
+          .is_cpu = device_is_cpu(),
+          .capability = device.capability,
+          .multiprocessors = device.multiprocessors,
+          .driver_version = device.driver_version,
+          .runtime_version = device.runtime_version,
+          .memory_bytes = device.memory_bytes,
+          .l2_bytes = device.l2_bytes};
+}
+
+Ceilings measure_ceilings(const BenchSizes& sizes) {
+  Stream stream;
+  return {.copy_bytes_per_s = copy_bytes_per_s(stream, sizes),
+          .library_flop_per_s = library_flop_per_s(stream, sizes),
+          .our_flop_per_s = our_flop_per_s(stream, sizes)};
+}
+
+}  // namespace kv::cuda

@@ -1,0 +1,121 @@
+#include <algorithm>
+
+#include "chapters/06_cuda_kernels/bench/bench.hpp"
+#include "chapters/06_cuda_kernels/bench/random.hpp"
+#include "chapters/06_cuda_kernels/model/device_model_parts.hpp"
+#include "chapters/06_cuda_kernels/model/ladder_attention.hpp"
+#include "common/metrics.hpp"
+
+namespace kv::cuda {
+namespace {
+
+constexpr float norm_epsilon = 1e-6f;
+
+OwnedNorm ones(index_t width) { return {Tensor<1>(Shape<1>{width}, 1.0f), norm_epsilon}; }
+OwnedNorm no_norm() { return {empty<1>({0}), norm_epsilon}; }
+
+/// Makes matrices, each from a seed of its own, and counts their bytes.
+struct RandomWeights {
+  std::uint64_t seed = 0;
+  std::size_t bytes = 0;
+  Matrix matrix(index_t rows, index_t columns) {
+    Matrix made = random_matrix(rows, columns, ++seed);
+    bytes += made.bytes();
+    return made;
+  }
+  SwiGlu swiglu(index_t experts, index_t width, index_t inner) {
+    return {matrix(experts * 2 * inner, width), matrix(experts * width, inner)};
+  }
+};
+
+LatentSizes latent_sizes(const ModelShape& s) {
+  return {.width = s.width, .heads = s.heads, .rank = s.rank, .rope_width = s.rope_width, .plain_width = s.plain_width,
+          .value_width = s.value_width, .query_rank = {}};
+}
+
+std::unique_ptr<LadderAttentionLayer> attention(const ModelShape& s, const RopeRows& rope, const Limits& limits, RandomWeights& weights) {
+  const LatentSizes sizes = latent_sizes(s);
+  auto layer = std::make_unique<LadderAttentionLayer>(
+      AbsorbedAttentionLayer::Weights{.down = {.down = weights.matrix(sizes.row_width(), s.width),
+                                               .query_norm = no_norm(),
+                                               .latent_norm = ones(s.rank),
+                                               .query_up = weights.matrix(s.heads * sizes.key_width(), s.width),
+                                               .sizes = sizes,
+                                               .rope = rope},
+                                      .into_latents = weights.matrix(s.heads * s.rank, s.plain_width),
+                                      .out_of_latents = weights.matrix(s.heads * s.value_width, s.rank),
+                                      .output = weights.matrix(s.width, s.heads * s.value_width),
+                                      .softmax_factor = 1.0f},
+      limits, best_rung());
+  fill_random(layer->pages().data(), layer->pages().size(), 1.0f, ++weights.seed, nullptr);  // as if it had been filled
+  return layer;
+}
+
+std::unique_ptr<FeedForwardLayer> feed_forward(const ModelShape& s, bool dense, RandomWeights& weights) {
+  if (dense) return std::make_unique<DenseLayer>(weights.swiglu(1, s.width, s.feed_forward_width));
+  const RoutingRule rule{.scores = RoutingRule::Scores::softmax, .experts = s.experts, .chosen = s.chosen};
+  return std::make_unique<MixtureLayer>(MixtureLayer::Weights{.gate = weights.matrix(s.experts, s.width),
+                                                              .rule = rule,
+                                                              .experts = weights.swiglu(s.experts, s.width, s.expert_width),
+                                                              .shared = weights.swiglu(1, s.width, s.shared_experts * s.expert_width)});
+}
+
+DeviceModel::Parts random_model(const ModelShape& s, const Limits& limits, RandomWeights& weights) {
+  Rope plain;
+  for (const double frequency : rope_frequencies(s.rope_width, 10000.0)) plain.frequencies.push_back(static_cast<float>(frequency));
+  OwnedRope rope(plain, limits.capacity);
+  std::vector<DeviceLayer> layers;
+  for (index_t l = 0; l < s.layers; ++l)
+    layers.push_back({.attention_norm = ones(s.width),
+                      .attention = attention(s, rope, limits, weights),
+                      .feed_forward_norm = ones(s.width),
+                      .feed_forward = feed_forward(s, l < s.dense_layers, weights)});
+  return {.rope = std::move(rope),
+          .embedding = weights.matrix(s.vocabulary, s.width),
+          .layers = std::move(layers),
+          .final_norm = ones(s.width),
+          .head = weights.matrix(s.vocabulary, s.width),
+          .limits = limits};
+}
+
+}  // namespace
+
+ModelShape v2_lite() {
+  return {.name = "DeepSeek-V2-Lite's shapes", .layers = 27, .dense_layers = 1, .width = 2048, .heads = 16, .rank = 512, .rope_width = 64,
+          .plain_width = 128, .value_width = 128, .feed_forward_width = 10944, .experts = 64, .chosen = 6, .expert_width = 1408,
+          .shared_experts = 2, .vocabulary = 102400};
+}
+
+ModelShape tiny_model() {
+  return {.name = "tiny shapes", .layers = 2, .dense_layers = 1, .width = 64, .heads = 2, .rank = 512, .rope_width = 64,
+          .plain_width = 16, .value_width = 16, .feed_forward_width = 96, .experts = 4, .chosen = 2, .expert_width = 24,
+          .shared_experts = 1, .vocabulary = 120};
+}
+
+// [measure]
+ModelTime measure_decode(const ModelShape& shape, index_t batch, index_t context, const BenchSizes& sizes) {
+  constexpr index_t warm_up = 2;  // records the graph, and replays it once
+  const Limits limits{.sequences = batch, .capacity = context + warm_up + sizes.decode_steps};
+  RandomWeights weights;
+  DeviceModel model(random_model(shape, limits, weights));
+  std::vector<NewRow> rows;
+  for (index_t b = 0; b < batch; ++b) rows.push_back({static_cast<Token>(b * 37 % shape.vocabulary), b, context});
+  std::vector<double> times;
+  for (index_t step = 0; step < warm_up + sizes.decode_steps; ++step) {
+    const Stopwatch watch;
+    const std::vector<Token> next = model.next_tokens(rows);
+    if (step >= warm_up) times.push_back(watch.milliseconds());
+    for (index_t b = 0; b < batch; ++b) rows[b].token = next[b], ++rows[b].position;
+  }
+  const double milliseconds = median(times);
+  return {.batch = batch,
+          .context = context,
+          .attention = best_rung().name,
+          .weight_bytes = weights.bytes,
+          .cache_bytes = model.cache_bytes(),
+          .milliseconds = milliseconds,
+          .tokens_per_s = static_cast<double>(batch) / milliseconds * 1e3};
+}
+// [measure]
+
+}  // namespace kv::cuda

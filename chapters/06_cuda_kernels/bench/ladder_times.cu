@@ -1,0 +1,85 @@
+#include <algorithm>
+#include <memory>
+#include <numeric>
+#include <random>
+
+#include "chapters/06_cuda_kernels/bench/bench.hpp"
+#include "chapters/06_cuda_kernels/bench/random.hpp"
+#include "chapters/06_cuda_kernels/bench/timing.hpp"
+#include "chapters/06_cuda_kernels/ladder/ladder.hpp"
+
+namespace kv::cuda {
+namespace {
+
+/// A problem with random numbers, and its cache in pages that lie in random order.
+struct RandomProblem {
+  Buffer<bf16> queries, latents, output;
+  Buffer<int> lengths, table;
+  Buffer<float> lse;
+  MlaDecode problem;
+
+  RandomProblem(const DecodeShape& shape, unsigned seed) {
+    const int table_width = pages_of(shape.context), pages = shape.batch * table_width;
+    const std::size_t rows = std::size_t(shape.batch) * shape.heads;
+    queries = Buffer<bf16>(rows * latent_width), output = Buffer<bf16>(rows * value_width);
+    latents = Buffer<bf16>(std::size_t(pages) * page_tokens * latent_width), lse = Buffer<float>(rows);
+    fill_random(queries.data(), queries.size(), 1.0f, 2 * seed, nullptr);
+    fill_random(latents.data(), latents.size(), 1.0f, 2 * seed + 1, nullptr);
+    std::vector<int> order(pages);
+    std::iota(order.begin(), order.end(), 0);
+    std::shuffle(order.begin(), order.end(), std::mt19937(seed));
+    table = Buffer<int>(std::span<const int>(order));
+    lengths = Buffer<int>(std::span<const int>(std::vector<int>(shape.batch, shape.context)));
+    check(cudaDeviceSynchronize(), "RandomProblem");
+    problem = {.queries = queries.data(), .latents = latents.data(), .lengths = lengths.data(), .block_table = table.data(),
+               .output = output.data(), .lse = lse.data(), .batch = shape.batch, .heads = shape.heads, .pages = pages,
+               .table_width = table_width, .scale = 1.0f / std::sqrt(192.0f)};
+    require_fit(problem);
+  }
+};
+
+/// Bytes that must be read and written: the cache once, queries, results.
+double least_bytes(const DecodeShape& shape) {
+  const double rows = static_cast<double>(shape.batch) * shape.heads;
+  return static_cast<double>(shape.batch) * shape.context * latent_width * 2.0 + rows * (latent_width + value_width) * 2.0 + rows * 4.0;
+}
+
+double operations(const DecodeShape& shape) {
+  return 2.0 * shape.batch * shape.heads * static_cast<double>(shape.context) * (latent_width + value_width);
+}
+
+}  // namespace
+
+std::vector<DecodeShape> full_shapes() { return {{128, 4096, 16}, {128, 4096, 128}, {1, 32768, 16}, {32, 4096, 16}}; }
+std::vector<DecodeShape> tiny_shapes() { return {{2, 100, 16}}; }
+
+// [measure]
+std::vector<RungTime> measure_ladder(const DecodeShape& shape, const Ceilings& ceilings, const BenchSizes& sizes) {
+  const DeviceProperties& device = device_properties();
+  const double bytes = least_bytes(shape), work = operations(shape);
+  const double roofline = std::max(bytes / ceilings.copy_bytes_per_s, work / ceilings.matrix_flop_per_s()) * 1e6;
+  const int copies = device_is_cpu() ? 1 : copies_beyond(device.l2_bytes, static_cast<std::size_t>(bytes));
+  std::vector<std::unique_ptr<RandomProblem>> problems;
+  for (int copy = 0; copy < copies; ++copy) problems.push_back(std::make_unique<RandomProblem>(shape, static_cast<unsigned>(copy + 1)));
+
+  Stream stream;
+  std::vector<RungTime> times;
+  for (const Rung& rung : ladder()) {
+    RungTime time{.number = rung.number, .name = rung.name, .skipped = why_not(rung, device), .microseconds = 0.0,
+                  .bytes_per_s = 0.0, .flop_per_s = 0.0, .roofline_share = 0.0};
+    if (time.skipped.empty()) {
+      Buffer<std::byte> workspace(rung.workspace_bytes(problems[0]->problem, device.multiprocessors));
+      time.microseconds = median_microseconds(stream, sizes.rounds, copies, [&](int copy) {
+        rung.launch(problems[copy]->problem, {workspace.data(), device.multiprocessors, stream.get()});
+      });
+      time.bytes_per_s = bytes / time.microseconds * 1e6;
+      time.flop_per_s = work / time.microseconds * 1e6;
+      time.roofline_share = roofline / time.microseconds;
+    }
+    times.push_back(time);
+  }
+  return times;
+}
+// [measure]
+
+}  // namespace kv::cuda

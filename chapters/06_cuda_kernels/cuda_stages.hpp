@@ -1,0 +1,23 @@
+#pragma once
+/// @file
+/// Stages `cuda-naive` and `cuda-absorbed`: the whole model as kernels of one device, on a GPU or on the CPU's runtime.
+#include <memory>
+
+#include "common/checkpoint.hpp"
+#include "common/transformer.hpp"
+
+namespace kv {
+
+/// The chapter of these stages.
+inline constexpr int cuda_chapter = 6;
+/// Whether this program runs their kernels on the CPU, and not on a GPU.
+bool cuda_runs_on_cpu();
+
+/// Keys and values of all heads are kept on the device.
+/// @throws Error where there is no device
+std::unique_ptr<Transformer> make_cuda_naive(const Checkpoint& checkpoint, const Limits& limits);
+
+/// Latents are kept, and never expanded.
+std::unique_ptr<Transformer> make_cuda_absorbed(const Checkpoint& checkpoint, const Limits& limits);
+
+}  // namespace kv

@@ -1,0 +1,104 @@
+#pragma once
+/// @file
+/// Three ways to attend on the device, a file each.
+#include "chapters/06_cuda_kernels/model/attend.hpp"
+#include "chapters/06_cuda_kernels/model/layer.hpp"
+#include "chapters/06_cuda_kernels/model/model_tensors.hpp"
+
+namespace kv::cuda {
+
+/// What attend() needs while it runs.
+struct AttendScratch {
+  float *partial = nullptr, *lse = nullptr;
+  int splits;
+  AttendScratch(const Step& step, int heads, int groups, int value_width, index_t capacity);
+  static std::size_t bytes(int rows, int heads, int value_width, index_t capacity);
+};
+
+/// A prompt goes by tiles where there is a kernel for its heads; all else row by row.
+void attend_heads(const Attend& problem, const Step& step);
+
+/// Llama, Qwen3: keys and values of G heads are kept.
+class GroupedAttentionLayer : public AttentionLayer {
+ public:
+  struct Weights {
+    Matrix projection, output;  ///< (H*D + G*D + G*W,M): queries, keys, values; (M,H*W)
+    OwnedNorm query_norm, key_norm;
+    HeadSizes sizes;
+  };
+  GroupedAttentionLayer(Weights weights, const RopeRows& rope, const Limits& limits);
+  void queue(const float* x, float* y, const Step& step) override;
+  std::size_t cache_bytes() const override { return keys_.bytes() + values_.bytes(); }
+  std::size_t scratch_bytes(int rows) const override;
+
+ private:
+  Weights weights_;
+  RopeRows rope_;
+  index_t capacity_;
+  OwnedCache keys_, values_;
+};
+GroupedAttentionLayer::Weights upload(const GroupedTensors& tensors, float norm_epsilon);
+
+/// What both forms of latent attention share: queries and latents of the new rows.
+struct LatentDown {
+  Matrix down;                     ///< (query_rank + R+P,M), or without query_rank
+  OwnedNorm query_norm, latent_norm;
+  Matrix query_up;                 ///< (H*D,query_rank), or (H*D,M)
+  LatentSizes sizes;
+  RopeRows rope;
+
+  int down_width() const { return down.rows(); }
+  int query_rank() const { return static_cast<int>(sizes.query_rank.value_or(0)); }
+  std::size_t scratch_bytes(int rows) const;
+  /// Takes scratch memory and queues the two products.
+  struct Rows {
+    float* queries;   ///< (N,H*D), not yet turned
+    Latents latents;  ///< not yet normed and turned
+  };
+  Rows queue(const float* x, const Step& step) const;
+};
+LatentDown upload_down(const LatentTensors& tensors, const RopeRows& rope);
+
+/// DeepSeek's naive form: keys and values of all heads are expanded once and kept.
+class ExpandedAttentionLayer : public AttentionLayer {
+ public:
+  struct Weights {
+    LatentDown down;
+    Matrix latent_up, output;  ///< (H*(plain+W),R) (M,H*W)
+    float softmax_factor;
+  };
+  ExpandedAttentionLayer(Weights weights, const Limits& limits);
+  void queue(const float* x, float* y, const Step& step) override;
+  std::size_t cache_bytes() const override { return keys_.bytes() + values_.bytes(); }
+  std::size_t scratch_bytes(int rows) const override;
+
+ private:
+  Weights weights_;
+  index_t capacity_;
+  OwnedCache keys_, values_;
+};
+ExpandedAttentionLayer::Weights upload_expanded(const LatentTensors& tensors, const RopeRows& rope);
+
+/// Latents are kept, and the heads work on them as they are.
+class AbsorbedAttentionLayer : public AttentionLayer {
+ public:
+  struct Weights {
+    LatentDown down;
+    Matrix into_latents;    ///< (H*R,plain), of each head W_UK^T
+    Matrix out_of_latents;  ///< (H*W,R), of each head W_UV
+    Matrix output;          ///< (M,H*W)
+    float softmax_factor;
+  };
+  AbsorbedAttentionLayer(Weights weights, const Limits& limits);
+  void queue(const float* x, float* y, const Step& step) override;
+  std::size_t cache_bytes() const override { return latents_.bytes(); }
+  std::size_t scratch_bytes(int rows) const override;
+
+ private:
+  Weights weights_;
+  index_t capacity_;
+  OwnedCache latents_;
+};
+AbsorbedAttentionLayer::Weights upload_absorbed(const LatentTensors& tensors, const RopeRows& rope);
+
+}  // namespace kv::cuda

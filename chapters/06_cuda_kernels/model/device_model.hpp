@@ -1,0 +1,52 @@
+#pragma once
+/// @file
+/// A whole model on the device. Nothing here needs CUDA to be included.
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "chapters/06_cuda_kernels/model/model_tensors.hpp"
+#include "common/attention.hpp"
+#include "common/token.hpp"
+
+namespace kv::cuda {
+
+/// A new row: a token of a sequence at its position. Tokens before it have been fed.
+struct NewRow {
+  Token token;
+  index_t sequence, position;
+};
+
+/// Keeps a row of cache for each token of each sequence and trusts its caller to say which are valid: a row that is fed
+/// again at an earlier position replaces what was there.
+class DeviceModel {
+ public:
+  struct Parts;
+  explicit DeviceModel(Parts parts);
+  ~DeviceModel();
+
+  /// Feeds rows and computes the logits of some.
+  /// @param rows (N), of a sequence ascending and without gaps  @param wanted places among them  @return (wanted.size(),V)
+  /// @throws CudaError
+  Tensor<2> logits(std::span<const NewRow> rows, std::span<const index_t> wanted);
+
+  /// Feeds one row for each of some sequences and draws their next tokens on the device: the most likely ones.
+  std::vector<Token> next_tokens(std::span<const NewRow> rows);
+
+  index_t vocabulary() const;
+  /// Bytes allocated for what is remembered.
+  std::size_t cache_bytes() const;
+
+ private:
+  class Runner;
+  std::unique_ptr<Runner> runner_;
+};
+
+/// Keys and values of all heads are kept.
+std::unique_ptr<DeviceModel> make_naive_model(const ModelTensors& tensors, const Limits& limits);
+/// Latents are kept; every layer must have some.
+std::unique_ptr<DeviceModel> make_absorbed_model(const ModelTensors& tensors, const Limits& limits);
+/// Latents are kept in bf16 and read by the ladder's best rung.  @throws std::invalid_argument unless they are 512 + 64 wide
+std::unique_ptr<DeviceModel> make_ladder_model(const ModelTensors& tensors, const Limits& limits);
+
+}  // namespace kv::cuda

@@ -1,0 +1,56 @@
+#include <cmath>
+
+#include "chapters/06_cuda_kernels/model/attention_layers.hpp"
+
+namespace kv::cuda {
+
+ExpandedAttentionLayer::Weights upload_expanded(const LatentTensors& tensors, const RopeRows& rope) {
+  return {.down = upload_down(tensors, rope),
+          .latent_up = Matrix{tensors.latent_up},
+          .output = Matrix{tensors.output},
+          .softmax_factor = tensors.softmax_factor};
+}
+
+ExpandedAttentionLayer::ExpandedAttentionLayer(Weights weights, const Limits& limits)
+    : weights_(std::move(weights)), capacity_(limits.capacity),
+      keys_(limits, weights_.down.sizes.heads * weights_.down.sizes.key_width()),
+      values_(limits, weights_.down.sizes.heads * weights_.down.sizes.value_width) {}
+
+// [queue]
+void ExpandedAttentionLayer::queue(const float* x, float* y, const Step& step) {
+  const Scratch::Frame frame(step.scratch);
+  const LatentSizes& sizes = weights_.down.sizes;
+  const int N = step.rows(), M = static_cast<int>(sizes.width), H = static_cast<int>(sizes.heads);
+  const int plain = static_cast<int>(sizes.plain_width), P = static_cast<int>(sizes.rope_width), D = plain + P;
+  const int R = static_cast<int>(sizes.rank), W = static_cast<int>(sizes.value_width);
+  const auto [queries, compressed] = weights_.down.queue(x, step);
+  float* const latents = step.scratch.take<float>(std::size_t(N) * (R + P));
+  float* const expanded = step.scratch.take<float>(std::size_t(N) * H * (plain + W));
+  float* const mixed = step.scratch.take<float>(std::size_t(N) * H * W);
+  const AttendScratch scratch(step, H, H, W, capacity_);
+
+  make_latents(compressed, latents, step.stream);
+  linear(weights_.latent_up, {latents, R + P}, N, {expanded, H * (plain + W)}, step.stream);
+  append_expanded({.expanded = expanded, .latents = latents, .heads = H, .plain_width = plain, .rope_width = P,
+                   .value_width = W, .rank = R, .tokens = step.tokens, .keys = keys_, .values = values_},
+                  step.stream);
+  rotate_heads({.from = queries + plain, .to = queries + plain, .from_row = H * D, .from_head = D, .to_row = H * D,
+                .to_head = D, .heads = H, .rope = weights_.down.rope, .tokens = step.tokens},
+               step.stream);
+  attend_heads({.queries = queries, .query_row = H * D, .keys = keys_, .values = values_, .heads = H, .groups = H,
+                .key_width = D, .value_width = W, .scale = weights_.softmax_factor / std::sqrt(static_cast<float>(D)),
+                .tokens = step.tokens, .splits = scratch.splits, .partial = scratch.partial, .lse = scratch.lse, .output = mixed},
+               step);
+  linear(weights_.output, {mixed, H * W}, N, {y, M}, step.stream);
+}
+// [queue]
+
+std::size_t ExpandedAttentionLayer::scratch_bytes(int rows) const {
+  const LatentSizes& sizes = weights_.down.sizes;
+  return weights_.down.scratch_bytes(rows) + Scratch::bytes_for<float>(rows * sizes.row_width()) +
+         Scratch::bytes_for<float>(std::size_t(rows) * weights_.latent_up.rows()) +
+         Scratch::bytes_for<float>(rows * sizes.heads * sizes.value_width) +
+         AttendScratch::bytes(rows, static_cast<int>(sizes.heads), static_cast<int>(sizes.value_width), capacity_);
+}
+
+}  // namespace kv::cuda

@@ -1,0 +1,85 @@
+#include "chapters/06_cuda_kernels/model/feed_forward_layers.hpp"
+
+#include "chapters/06_cuda_kernels/model/swiglu.hpp"
+
+namespace kv::cuda {
+
+SwiGlu upload(const SwiGluTensors& tensors) { return upload(std::vector{tensors}); }
+
+SwiGlu upload(const std::vector<SwiGluTensors>& experts) {
+  std::vector<kv::MatrixView> gate_up, down;
+  for (const SwiGluTensors& expert : experts) {
+    gate_up.push_back(expert.gate);
+    gate_up.push_back(expert.up);
+    down.push_back(expert.down);
+  }
+  return {Matrix(gate_up), Matrix(down)};
+}
+
+MixtureLayer::Weights upload(const MixtureTensors& tensors) {
+  MixtureLayer::Weights weights{.gate = Matrix{tensors.gate}, .rule = tensors.rule, .experts = upload(tensors.experts), .shared = {}};
+  if (tensors.shared) weights.shared = upload(*tensors.shared);
+  return weights;
+}
+
+// [dense]
+void DenseLayer::queue(const float* x, float* y, const Step& step) {
+  const Scratch::Frame frame(step.scratch);
+  const int N = step.rows(), M = weights_.gate_up.columns(), F = weights_.width();
+  float* const gate_up = step.scratch.take<float>(std::size_t(N) * 2 * F);
+  float* const inner = step.scratch.take<float>(std::size_t(N) * F);
+  linear(weights_.gate_up, {x, M}, N, {gate_up, 2 * F}, step.stream);
+  swiglu(gate_up, N, F, inner, step.stream);
+  linear(weights_.down, {inner, F}, N, {y, M}, step.stream);
+}
+// [dense]
+
+std::size_t DenseLayer::scratch_bytes(int rows) const {
+  const std::size_t F = weights_.width();
+  return Scratch::bytes_for<float>(rows * 2 * F) + Scratch::bytes_for<float>(rows * F);
+}
+
+MixtureLayer::MixtureLayer(Weights weights)
+    : gate_(std::move(weights.gate)), rule_(std::move(weights.rule)), experts_(std::move(weights.experts)),
+      bias_(std::span<const float>(rule_.bias.data(), rule_.bias.size())) {
+  if (weights.shared) shared_.emplace(std::move(*weights.shared));
+}
+
+// [mixture]
+void MixtureLayer::queue(const float* x, float* y, const Step& step) {
+  const Scratch::Frame frame(step.scratch);
+  const int N = step.rows(), M = gate_.columns(), E = experts(), K = chosen(), F = experts_.width();
+  const std::size_t visits = std::size_t(N) * K;
+  Scratch& scratch = step.scratch;
+  float* const logits = scratch.take<float>(std::size_t(N) * E);
+  const Choices choices{scratch.take<int>(visits), scratch.take<float>(visits)};
+  const Permutation sorted{scratch.take<int>(E + 1), scratch.take<int>(E), scratch.take<int>(visits), scratch.take<int>(visits)};
+  float* const gate_up = scratch.take<float>(visits * 2 * F);
+  float* const inner = scratch.take<float>(visits * F);
+  float* const outputs = scratch.take<float>(visits * M);
+  float* const shared = shared_ ? scratch.take<float>(std::size_t(N) * M) : nullptr;
+  const int groups = std::min(E, N * K);  // that can be in use
+
+  linear(gate_, {x, M}, N, {logits, E}, step.stream);
+  route(router(rule_, bias_.size() ? bias_.data() : nullptr), logits, N, choices, step.stream);
+  sort_by_expert(choices, N, K, E, sorted, step.stream);
+  linear_experts(experts_.gate_up, {x, M}, {gate_up, 2 * F},
+                 {.active = sorted.active, .offsets = sorted.offsets, .token_of_row = sorted.token_of_row, .outputs = 2 * F},
+                 groups, N, step.stream);
+  swiglu(gate_up, N * K, F, inner, step.stream);
+  linear_experts(experts_.down, {inner, F}, {outputs, M},
+                 {.active = sorted.active, .offsets = sorted.offsets, .token_of_row = nullptr, .outputs = M}, groups, N,
+                 step.stream);
+  if (shared_) shared_->queue(x, shared, step);
+  gather_visits(choices, sorted, outputs, shared, N, K, M, y, step.stream);
+}
+// [mixture]
+
+std::size_t MixtureLayer::scratch_bytes(int rows) const {
+  const std::size_t N = rows, M = gate_.columns(), E = experts(), visits = N * chosen(), F = experts_.width();
+  const auto floats = Scratch::bytes_for<float>;
+  return floats(N * E) + 4 * floats(visits) + floats(E + 1) + floats(E) + floats(visits * 2 * F) + floats(visits * F) +
+         floats(visits * M) + floats(N * M) + (shared_ ? shared_->scratch_bytes(rows) : 0);
+}
+
+}  // namespace kv::cuda

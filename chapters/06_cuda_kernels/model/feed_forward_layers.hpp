@@ -1,0 +1,56 @@
+#pragma once
+/// @file
+/// The feed-forward half on the device: dense, and a mixture of experts.
+#include <optional>
+
+#include "chapters/06_cuda_kernels/model/layer.hpp"
+#include "chapters/06_cuda_kernels/model/model_tensors.hpp"
+#include "chapters/06_cuda_kernels/model/permute.hpp"
+
+namespace kv::cuda {
+
+/// Weights of a SwiGLU, or of E of equal width, one below the other.
+struct SwiGlu {
+  Matrix gate_up;  ///< (E*2F,M), of each expert first the gate, then the other
+  Matrix down;     ///< (E*M,F)
+  int width() const { return down.columns(); }  // F
+};
+SwiGlu upload(const SwiGluTensors& tensors);
+SwiGlu upload(const std::vector<SwiGluTensors>& experts);
+
+class DenseLayer : public FeedForwardLayer {
+ public:
+  explicit DenseLayer(SwiGlu weights) : weights_(std::move(weights)) {}
+  void queue(const float* x, float* y, const Step& step) override;
+  std::size_t scratch_bytes(int rows) const override;
+
+ private:
+  SwiGlu weights_;
+};
+
+/// Grouped: each expert multiplies its own rows, and experts that nobody has chosen are not read.
+class MixtureLayer : public FeedForwardLayer {
+ public:
+  struct Weights {
+    Matrix gate;  ///< (E,M)
+    RoutingRule rule;
+    SwiGlu experts;
+    std::optional<SwiGlu> shared;
+  };
+  explicit MixtureLayer(Weights weights);
+  void queue(const float* x, float* y, const Step& step) override;
+  std::size_t scratch_bytes(int rows) const override;
+
+ private:
+  int experts() const { return static_cast<int>(rule_.experts); }
+  int chosen() const { return static_cast<int>(rule_.chosen); }
+
+  Matrix gate_;
+  RoutingRule rule_;
+  SwiGlu experts_;
+  std::optional<DenseLayer> shared_;
+  Buffer<float> bias_;
+};
+MixtureLayer::Weights upload(const MixtureTensors& tensors);
+
+}  // namespace kv::cuda

@@ -1,0 +1,120 @@
+#include "chapters/06_cuda_kernels/model/ladder_attention.hpp"
+
+#include <cmath>
+#include <stdexcept>
+
+namespace kv::cuda {
+namespace {
+
+constexpr int threads = 128;
+
+/// Where the rows of a step find their caches, as the ladder asks for it: a row is a sequence of its own there.
+struct PageTables {
+  int *lengths, *table;  ///< (N) (N,pages_each)
+  int pages_each;
+};
+
+// [append]
+/// A new row's latent goes to its page, rounded; the row sees itself and all before it.
+__global__ void __launch_bounds__(threads) append_kernel(const float* latents, const Tokens tokens, bf16* pages, const PageTables tables) {
+  const int n = blockIdx.x, position = tokens.positions[n], first_page = tokens.sequences[n] * tables.pages_each;
+  bf16* row = pages + (std::size_t(first_page) * page_tokens + position) * latent_width;  // a sequence's pages lie in order
+  for (int i = threadIdx.x; i < latent_width; i += threads) row[i] = to_bf16(latents[std::size_t(n) * latent_width + i]);
+  for (int i = threadIdx.x; i < tables.pages_each; i += threads) tables.table[std::size_t(n) * tables.pages_each + i] = first_page + i;
+  if (threadIdx.x == 0) tables.lengths[n] = position + 1;
+}
+// [append]
+
+__global__ void __launch_bounds__(threads) narrow_kernel(const float* from, bf16* to, std::size_t count) {
+  const std::size_t i = std::size_t(blockIdx.x) * threads + threadIdx.x;
+  if (i < count) to[i] = to_bf16(from[i]);
+}
+__global__ void __launch_bounds__(threads) widen_kernel(const bf16* from, float* to, std::size_t count) {
+  const std::size_t i = std::size_t(blockIdx.x) * threads + threadIdx.x;
+  if (i < count) to[i] = to_float(from[i]);
+}
+unsigned blocks(std::size_t count) { return static_cast<unsigned>((count + threads - 1) / threads); }
+
+}  // namespace
+
+const Rung& best_rung() {
+  const Rung* best = nullptr;
+  for (const Rung& rung : ladder())
+    if (why_not(rung, device_properties()).empty()) best = &rung;
+  if (!best) throw CudaError("no rung of the ladder runs on " + device_properties().name);
+  return *best;
+}
+
+bool ladder_serves(const LatentSizes& sizes) {
+  return sizes.rank == static_cast<index_t>(value_width) && sizes.row_width() == static_cast<index_t>(latent_width);
+}
+
+LadderAttentionLayer::LadderAttentionLayer(AbsorbedAttentionLayer::Weights weights, const Limits& limits, const Rung& rung)
+    : weights_(std::move(weights)), pages_each_(pages_of(static_cast<int>(limits.capacity))),
+      sequences_(static_cast<int>(limits.sequences)), rung_(rung) {
+  if (!ladder_serves(weights_.down.sizes))
+    throw std::invalid_argument("ladder: latents of " + std::to_string(weights_.down.sizes.rank) + " + " +
+                                std::to_string(weights_.down.sizes.rope_width) + " numbers, expected 512 + 64");
+  pages_ = Buffer<bf16>(std::size_t(sequences_) * pages_each_ * page_tokens * latent_width);
+}
+
+MlaDecode LadderAttentionLayer::problem(int rows) const {
+  const LatentSizes& sizes = weights_.down.sizes;
+  MlaDecode problem{};
+  problem.latents = pages_.data();
+  problem.batch = rows, problem.heads = static_cast<int>(sizes.heads);
+  problem.pages = sequences_ * pages_each_, problem.table_width = pages_each_;
+  problem.scale = weights_.softmax_factor / std::sqrt(static_cast<float>(sizes.key_width()));
+  return problem;
+}
+
+// [queue]
+void LadderAttentionLayer::queue(const float* x, float* y, const Step& step) {
+  const Scratch::Frame frame(step.scratch);
+  const LatentSizes& sizes = weights_.down.sizes;
+  const int N = step.rows(), M = static_cast<int>(sizes.width), H = static_cast<int>(sizes.heads);
+  const int plain = static_cast<int>(sizes.plain_width), D = static_cast<int>(sizes.key_width()), W = static_cast<int>(sizes.value_width);
+  const std::size_t heads = std::size_t(N) * H;
+  const auto [queries, compressed] = weights_.down.queue(x, step);
+  float* const latents = step.scratch.take<float>(std::size_t(N) * latent_width);
+  float* const absorbed = step.scratch.take<float>(heads * latent_width);
+  float* const mixed = step.scratch.take<float>(heads * value_width);
+  float* const lifted = step.scratch.take<float>(heads * W);
+  bf16* const narrow_queries = step.scratch.take<bf16>(heads * latent_width);
+  bf16* const narrow_mixed = step.scratch.take<bf16>(heads * value_width);
+  const PageTables tables{step.scratch.take<int>(N), step.scratch.take<int>(std::size_t(N) * pages_each_), pages_each_};
+  MlaDecode decode = problem(N);
+  decode.queries = narrow_queries, decode.output = narrow_mixed;
+  decode.lengths = tables.lengths, decode.block_table = tables.table;
+  decode.lse = step.scratch.take<float>(heads);
+  std::byte* const workspace = step.scratch.take<std::byte>(rung_.workspace_bytes(decode, step.multiprocessors));
+
+  make_latents(compressed, latents, step.stream);
+  launch({N, threads, 0, step.stream}, append_kernel, latents, step.tokens, pages_.data(), tables);
+  linear_heads(weights_.into_latents, H, {queries, H * D}, {absorbed, H * latent_width},
+               {.rows = N, .outputs = value_width, .x_step = D, .y_step = latent_width}, step.stream);
+  rotate_heads({.from = queries + plain, .to = absorbed + value_width, .from_row = H * D, .from_head = D,
+                .to_row = H * latent_width, .to_head = latent_width, .heads = H, .rope = weights_.down.rope, .tokens = step.tokens},
+               step.stream);
+  launch({blocks(heads * latent_width), threads, 0, step.stream}, narrow_kernel, absorbed, narrow_queries, heads * latent_width);
+  rung_.launch(decode, {workspace, step.multiprocessors, step.stream});
+  launch({blocks(heads * value_width), threads, 0, step.stream}, widen_kernel, narrow_mixed, mixed, heads * value_width);
+  linear_heads(weights_.out_of_latents, H, {mixed, H * value_width}, {lifted, H * W},
+               {.rows = N, .outputs = W, .x_step = value_width, .y_step = W}, step.stream);
+  linear(weights_.output, {lifted, H * W}, N, {y, M}, step.stream);
+}
+// [queue]
+
+std::size_t LadderAttentionLayer::scratch_bytes(int rows) const {
+  const std::size_t N = rows, heads = N * weights_.down.sizes.heads;
+  const auto floats = Scratch::bytes_for<float>;
+  std::size_t workspace = 0;  // of fewer rows it is not less for every rung: the largest counts
+  for (int n = 1; n <= rows; n *= 2) workspace = std::max(workspace, rung_.workspace_bytes(problem(n), device_properties().multiprocessors));
+  workspace = std::max(workspace, rung_.workspace_bytes(problem(rows), device_properties().multiprocessors));
+  return weights_.down.scratch_bytes(rows) + floats(N * latent_width) + floats(heads * latent_width) + floats(heads * value_width) +
+         floats(heads * weights_.down.sizes.value_width) + Scratch::bytes_for<bf16>(heads * latent_width) +
+         Scratch::bytes_for<bf16>(heads * value_width) + floats(N) + floats(N * pages_each_) + floats(heads) +
+         Scratch::bytes_for<std::byte>(workspace);
+}
+
+}  // namespace kv::cuda

@@ -1,0 +1,109 @@
+#pragma once
+/// @file
+/// The two seams of the book once more, on the device: rows in, rows out. A layer does not compute, it queues kernels; the
+/// list of them is what a CUDA graph records.
+#include <memory>
+
+#include "chapters/06_cuda_kernels/model/flash.hpp"
+#include "chapters/06_cuda_kernels/model/rope.hpp"
+#include "common/attention.hpp"
+
+namespace kv::cuda {
+
+/// Memory for what a layer needs only while it runs. Pieces are taken from one block and all given back at once, so that
+/// all layers of a model share it, and a graph finds the same piece at the same address.
+class Scratch {
+ public:
+  explicit Scratch(std::size_t bytes) : memory_(bytes) {}
+
+  /// A piece for as long as the frame that was opened last.  @throws std::logic_error when there is no room
+  template <class T>
+  T* take(std::size_t count) {
+    T* const piece = reinterpret_cast<T*>(memory_.data() + used_);
+    used_ += bytes_for<T>(count);
+    if (used_ > memory_.size()) throw std::logic_error("scratch: a layer takes more than it has asked for");
+    return piece;
+  }
+  /// What take() of as many elements uses up.
+  template <class T>
+  static std::size_t bytes_for(std::size_t count) {
+    return (count * sizeof(T) + 255) / 256 * 256;
+  }
+
+  /// Gives back what has been taken since.
+  class Frame {
+   public:
+    explicit Frame(Scratch& scratch) : scratch_(scratch), used_(scratch.used_) {}
+    ~Frame() { scratch_.used_ = used_; }
+    Frame(const Frame&) = delete;
+    Frame& operator=(const Frame&) = delete;
+
+   private:
+    Scratch& scratch_;
+    std::size_t used_;
+  };
+
+ private:
+  Buffer<std::byte> memory_;
+  std::size_t used_ = 0;
+};
+
+/// One pass over a batch's new rows.
+struct Step {
+  Tokens tokens;
+  QueryTiles tiles;  ///< none: no prompt is among the rows
+  Scratch& scratch;
+  int multiprocessors;
+  cudaStream_t stream;
+  int rows() const { return tokens.count; }
+};
+
+/// Attention of one layer, with its cache.
+struct AttentionLayer {
+  /// Appends the rows to the cache and attends.  @param x (N,M)  @param y (N,M), other memory
+  virtual void queue(const float* x, float* y, const Step& step) = 0;
+  /// Bytes allocated for what is remembered.
+  virtual std::size_t cache_bytes() const = 0;
+  /// Bytes that queue() takes for up to so many rows.
+  virtual std::size_t scratch_bytes(int rows) const = 0;
+  virtual ~AttentionLayer() = default;
+};
+
+/// Feed-forward half of one layer.
+struct FeedForwardLayer {
+  /// @param x (N,M)  @param y (N,M), other memory
+  virtual void queue(const float* x, float* y, const Step& step) = 0;
+  virtual std::size_t scratch_bytes(int rows) const = 0;
+  virtual ~FeedForwardLayer() = default;
+};
+
+/// A norm that owns its weights.
+class OwnedNorm {
+ public:
+  OwnedNorm(const Tensor<1>& weight, float epsilon)
+      : weight_(std::span<const float>(weight.data(), weight.size())), epsilon_(epsilon) {}
+  operator Norm() const { return {weight_.data(), static_cast<int>(weight_.size()), epsilon_}; }
+  /// Null for a model without it.
+  const float* weight() const { return weight_.size() == 0 ? nullptr : weight_.data(); }
+
+ private:
+  Buffer<float> weight_;
+  float epsilon_;
+};
+
+/// Room for `width` floats for each token of each sequence.
+class OwnedCache {
+ public:
+  OwnedCache(const Limits& limits, index_t width)
+      : memory_(limits.sequences * limits.capacity * width), of_sequence_(limits.capacity * width),
+        of_token_(static_cast<int>(width)) {}
+  operator CacheRows() { return {memory_.data(), of_sequence_, of_token_}; }
+  std::size_t bytes() const { return memory_.size() * sizeof(float); }
+
+ private:
+  Buffer<float> memory_;
+  std::size_t of_sequence_;
+  int of_token_;
+};
+
+}  // namespace kv::cuda

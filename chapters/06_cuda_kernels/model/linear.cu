@@ -1,0 +1,50 @@
+#include "chapters/06_cuda_kernels/model/linear.hpp"
+
+#include "chapters/06_cuda_kernels/model/gemm_bf16.hpp"
+#include "chapters/06_cuda_kernels/model/gemm_f32.hpp"
+#include "chapters/06_cuda_kernels/model/gemv.hpp"
+
+namespace kv::cuda {
+namespace {
+
+template <class Groups>
+void queue_many(const LinearProblem<float, Groups>& p, int groups, int most_rows, cudaStream_t stream) {
+  gemm_f32::queue(p, groups, most_rows, stream);
+}
+template <class Groups>
+void queue_many(const LinearProblem<bf16, Groups>& p, int groups, int most_rows, cudaStream_t stream) {
+  gemm_bf16::queue(p, groups, most_rows, stream);
+}
+
+// [choose]
+template <class Groups>
+void queue(const Matrix& matrix, int outputs, const RowsIn& x, const RowsOut& y, const Groups& groups, int group_count,
+           int most_rows, cudaStream_t stream) {
+  if (group_count == 0 || most_rows == 0) return;
+  with_format(matrix, [&]<class W>(const Weights<W>& weights) {
+    const LinearProblem<W, Groups> problem{weights, outputs, x, y, groups};
+    if (most_rows <= few_rows)
+      gemv::queue(problem, group_count, most_rows, stream);
+    else
+      queue_many(problem, group_count, most_rows, stream);
+  });
+}
+// [choose]
+
+}  // namespace
+
+void linear(const Matrix& weights, const RowsIn& x, int rows, const RowsOut& y, cudaStream_t stream) {
+  queue(weights, weights.rows(), x, y, OneGroup{rows}, 1, rows, stream);
+}
+
+void linear_heads(const Matrix& weights, int heads, const RowsIn& x, const RowsOut& y, const HeadGroups& groups,
+                  cudaStream_t stream) {
+  queue(weights, groups.outputs, x, y, groups, heads, groups.rows, stream);
+}
+
+void linear_experts(const Matrix& weights, const RowsIn& x, const RowsOut& y, const ExpertGroups& groups, int group_count,
+                    int most_rows, cudaStream_t stream) {
+  queue(weights, groups.outputs, x, y, groups, group_count, most_rows, stream);
+}
+
+}  // namespace kv::cuda

@@ -1,0 +1,142 @@
+#include "chapters/06_cuda_kernels/model/rope.hpp"
+
+#include "chapters/06_cuda_kernels/ladder/warp.hpp"
+
+namespace kv::cuda {
+namespace {
+
+// [pairs]
+/// Which two numbers of a head are turned together.
+struct HalfSplit {
+  static __device__ int first(int i, int) { return i; }
+  static __device__ int second(int i, int width) { return i + width / 2; }
+};
+struct Interleaved {
+  static __device__ int first(int i, int) { return 2 * i; }
+  static __device__ int second(int i, int) { return 2 * i + 1; }
+};
+
+/// Turns a head to its position, the threads side by side. A thread reads both numbers of a pair before it writes them.
+template <class Pairs>
+__device__ void rotate(const RopeRows& rope, int position, const float* from, float* to, int thread, int threads) {
+  const float* cos = rope.cos + std::size_t(position) * (rope.width / 2);
+  const float* sin = rope.sin + std::size_t(position) * (rope.width / 2);
+  for (int i = thread; i < rope.width / 2; i += threads) {
+    const float a = from[Pairs::first(i, rope.width)], b = from[Pairs::second(i, rope.width)];
+    to[Pairs::first(i, rope.width)] = a * cos[i] - b * sin[i];
+    to[Pairs::second(i, rope.width)] = b * cos[i] + a * sin[i];
+  }
+}
+// [pairs]
+
+/// The norm of one head, by one warp, in place.
+__device__ void norm_head(float* head, const float* weight, int width, float epsilon) {
+  float squares = 0.0f;
+  for (int i = threadIdx.x; i < width; i += warp_threads) squares += head[i] * head[i];
+  const float scale = 1.0f / sqrtf(warp_sum(squares) / width + epsilon);
+  for (int i = threadIdx.x; i < width; i += warp_threads) head[i] = head[i] * scale * weight[i];
+  __syncwarp();  // the rotation reads what other lanes have written
+}
+
+// [append_heads]
+/// One warp for each head of each row.
+__global__ void __launch_bounds__(warp_threads) append_heads_kernel(const GroupedAppend p) {
+  const int head = blockIdx.x, n = blockIdx.y, H = p.query_heads, G = p.key_value_heads, D = p.key_width, W = p.value_width;
+  const int sequence = p.tokens.sequences[n], position = p.tokens.positions[n];
+  float* row = p.heads + std::size_t(n) * (H * D + G * (D + W));
+  if (head < H) {
+    float* query = row + head * D;
+    if (p.query_norm) norm_head(query, p.query_norm, D, p.norm_epsilon);
+    rotate<HalfSplit>(p.rope, position, query, query, threadIdx.x, warp_threads);
+  } else if (head < H + G) {
+    float* key = row + head * D;
+    if (p.key_norm) norm_head(key, p.key_norm, D, p.norm_epsilon);
+    rotate<HalfSplit>(p.rope, position, key, p.keys.row(sequence, position) + (head - H) * D, threadIdx.x, warp_threads);
+  } else {
+    const int g = head - H - G;
+    const float* value = row + (H + G) * D + g * W;
+    float* to = p.values.row(sequence, position) + g * W;
+    for (int i = threadIdx.x; i < W; i += warp_threads) to[i] = value[i];
+  }
+}
+// [append_heads]
+
+constexpr int latent_threads = 128;
+
+/// Where the latent of row n goes.
+struct ToCache {
+  CacheRows rows;
+  __device__ float* row(const Tokens& tokens, int n) const { return rows.row(tokens.sequences[n], tokens.positions[n]); }
+};
+struct ToRow {
+  float* data;
+  int stride;
+  __device__ float* row(const Tokens&, int n) const { return data + std::size_t(n) * stride; }
+};
+
+// [latents]
+/// One block for each row.
+template <class To>
+__global__ void __launch_bounds__(latent_threads) latents_kernel(const Latents p, const To to) {
+  const int n = blockIdx.x, R = p.norm.width;
+  const float* from = p.compressed.data + std::size_t(n) * p.compressed.stride;
+  float* row = to.row(p.tokens, n);
+  float squares = 0.0f;
+  for (int i = threadIdx.x; i < R; i += latent_threads) squares += from[i] * from[i];
+  const float scale = 1.0f / sqrtf(block_sum(squares) / R + p.norm.epsilon);
+  for (int i = threadIdx.x; i < R; i += latent_threads) row[i] = from[i] * scale * p.norm.weight[i];
+  rotate<Interleaved>(p.rope, p.tokens.positions[n], from + R, row + R, threadIdx.x, latent_threads);
+}
+// [latents]
+
+constexpr int copy_threads = 128;
+
+__global__ void __launch_bounds__(copy_threads) append_expanded_kernel(const ExpandedAppend p) {
+  const int h = blockIdx.x, n = blockIdx.y, plain = p.plain_width, D = plain + p.rope_width, W = p.value_width;
+  const int sequence = p.tokens.sequences[n], position = p.tokens.positions[n];
+  const float* both = p.expanded + (std::size_t(n) * p.heads + h) * (plain + W);
+  const float* rotated = p.latents + std::size_t(n) * (p.rank + p.rope_width) + p.rank;
+  float* key = p.keys.row(sequence, position) + h * D;
+  float* value = p.values.row(sequence, position) + h * W;
+  for (int i = threadIdx.x; i < D; i += copy_threads) key[i] = i < plain ? both[i] : rotated[i - plain];
+  for (int i = threadIdx.x; i < W; i += copy_threads) value[i] = both[plain + i];
+}
+
+__global__ void __launch_bounds__(warp_threads) rotate_heads_kernel(const RotatedHeads p) {
+  const int h = blockIdx.x, n = blockIdx.y;
+  rotate<Interleaved>(p.rope, p.tokens.positions[n], p.from + std::size_t(n) * p.from_row + h * p.from_head,
+                      p.to + std::size_t(n) * p.to_row + h * p.to_head, threadIdx.x, warp_threads);
+}
+
+}  // namespace
+
+void append_heads(const GroupedAppend& problem, cudaStream_t stream) {
+  if (problem.tokens.count == 0) return;
+  const dim3 grid(problem.query_heads + 2 * problem.key_value_heads, problem.tokens.count);
+  launch({grid, warp_threads, 0, stream}, append_heads_kernel, problem);
+}
+
+void append_latents(const Latents& problem, const CacheRows& latents, cudaStream_t stream) {
+  if (problem.tokens.count == 0) return;
+  launch({problem.tokens.count, latent_threads, 0, stream}, latents_kernel<ToCache>, problem, ToCache{latents});
+}
+
+void make_latents(const Latents& problem, float* latents, cudaStream_t stream) {
+  if (problem.tokens.count == 0) return;
+  const ToRow to{latents, problem.norm.width + problem.rope.width};
+  launch({problem.tokens.count, latent_threads, 0, stream}, latents_kernel<ToRow>, problem, to);
+}
+
+void append_expanded(const ExpandedAppend& problem, cudaStream_t stream) {
+  if (problem.tokens.count == 0) return;
+  const dim3 grid(problem.heads, problem.tokens.count);
+  launch({grid, copy_threads, 0, stream}, append_expanded_kernel, problem);
+}
+
+void rotate_heads(const RotatedHeads& problem, cudaStream_t stream) {
+  if (problem.tokens.count == 0) return;
+  const dim3 grid(problem.heads, problem.tokens.count);
+  launch({grid, warp_threads, 0, stream}, rotate_heads_kernel, problem);
+}
+
+}  // namespace kv::cuda

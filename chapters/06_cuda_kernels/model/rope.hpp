@@ -1,0 +1,64 @@
+#pragma once
+/// @file
+/// Rotation, and what belongs to the same pass over a row: its norm, and its place in the cache. Rotate before
+/// appending: the cache forgets positions. The angles come from a table that the CPU has made, so that YaRN, Llama 3's
+/// bands and the rounding of angles are the same on both.
+#include "chapters/06_cuda_kernels/model/norm.hpp"
+#include "chapters/06_cuda_kernels/model/tokens.hpp"
+
+namespace kv::cuda {
+
+/// cos and sin of every position's angles.
+struct RopeRows {
+  const float *cos, *sin;  ///< (C,width/2)
+  int width;               ///< of the rotated part of a head
+};
+
+/// Llama, Qwen3: queries and keys of every head are normed where the model has such norms and turned in pairs
+/// (i, i + D/2); keys and values go to the cache.
+struct GroupedAppend {
+  float* heads;           ///< (N,H*D + G*D + G*W): queries, which are turned in place, keys, values
+  int query_heads, key_value_heads, key_width, value_width;
+  const float *query_norm, *key_norm;  ///< (D), or null: no norm
+  float norm_epsilon;
+  RopeRows rope;
+  Tokens tokens;
+  CacheRows keys, values;  ///< rows of G*D and G*W
+  int stride() const { return query_heads * key_width + key_value_heads * (key_width + value_width); }
+};
+void append_heads(const GroupedAppend& problem, cudaStream_t stream);
+
+/// DeepSeek: the latent is normed, the key part turned in pairs (2i, 2i + 1).
+struct Latents {
+  RowsIn compressed;   ///< (N,R+P), R numbers of latent, then P of key
+  Norm norm;           ///< of width R
+  RopeRows rope;       ///< of width P
+  Tokens tokens;
+};
+/// To each token's row in the cache.
+void append_latents(const Latents& problem, const CacheRows& latents, cudaStream_t stream);
+/// To row n: what is expanded is not remembered as a latent.  @param latents (N,R+P)
+void make_latents(const Latents& problem, float* latents, cudaStream_t stream);
+
+/// Keys and values of all heads, expanded from latents, to the cache.
+struct ExpandedAppend {
+  const float* expanded;  ///< (N,H*(plain+W)): of every head, the plain part of its key, then its value
+  const float* latents;   ///< (N,R+P), whose last P numbers are the rotated part of every head's key
+  int heads, plain_width, rope_width, value_width, rank;
+  Tokens tokens;
+  CacheRows keys, values;  ///< rows of H*(plain+P) and H*W
+};
+void append_expanded(const ExpandedAppend& problem, cudaStream_t stream);
+
+/// Turns P numbers of every head in pairs (2i, 2i + 1).
+struct RotatedHeads {
+  const float* from;            ///< head h of row n begins at from + n*from_row + h*from_head
+  float* to;                    ///< likewise; may be the same place
+  int from_row, from_head, to_row, to_head;
+  int heads;
+  RopeRows rope;
+  Tokens tokens;
+};
+void rotate_heads(const RotatedHeads& problem, cudaStream_t stream);
+
+}  // namespace kv::cuda

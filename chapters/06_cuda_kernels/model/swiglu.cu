@@ -1,0 +1,23 @@
+#include "chapters/06_cuda_kernels/model/swiglu.hpp"
+
+namespace kv::cuda {
+namespace {
+
+constexpr int threads = 128;
+
+__global__ void __launch_bounds__(threads) swiglu_kernel(const float* gate_up, int width, float* y) {
+  const int f = blockIdx.x * threads + threadIdx.x;
+  if (f >= width) return;
+  const float* row = gate_up + std::size_t(blockIdx.y) * 2 * width;
+  const float gate = row[f];
+  y[std::size_t(blockIdx.y) * width + f] = gate / (1.0f + expf(-gate)) * row[width + f];
+}
+
+}  // namespace
+
+void swiglu(const float* gate_up, int rows, int width, float* y, cudaStream_t stream) {
+  if (rows == 0) return;
+  launch({dim3((width + threads - 1) / threads, rows), threads, 0, stream}, swiglu_kernel, gate_up, width, y);
+}
+
+}  // namespace kv::cuda

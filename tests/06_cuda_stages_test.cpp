@@ -1,0 +1,302 @@
+/// The stages of chapter 6: whole models as kernels, next to the stages of layers and next to Hugging Face transformers.
+/// What all other stages are put through in stages_agree_test.cpp and golden_test.cpp, on fewer inputs.
+#include "chapters/06_cuda_kernels/model/device_model.hpp"
+#include "common/error.hpp"
+#include "common/generate.hpp"
+#include "common/npy.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/decoders.hpp"
+#include "tests/support/equality.hpp"
+#include "tests/support/random.hpp"
+
+using namespace kv;
+using namespace kv::test;
+
+namespace {
+
+const Stage& reference() { return find_stage("uncached"); }
+
+/// The stage's own promise next to `uncached`.
+Comparison as_promised(const Stage& stage, const Tensor<2>& found, const Tensor<2>& expected) {
+  REQUIRE(stage.equality.tolerance > 0.0);
+  return close(found, expected, stage.equality.tolerance, stage.equality.reason);
+}
+
+/// Small models of both kinds and both formats, odd widths, and goldens of every kind of mixture and of MLA.
+void on_some_models(const std::function<void(const Checkpoint&)>& check) {
+  const std::vector<std::pair<const char*, SmallModel>> small{
+      {"llama f32, odd widths", {.width = 41, .feed_forward_width = 57}},
+      {"llama bf16", {.query_heads = 4, .head_width = 32, .type = DType::bf16, .seed = 2}},
+      {"qwen3 bf16, multi-query, tied", {.qwen3 = true, .query_heads = 5, .key_value_heads = 1, .type = DType::bf16, .tied = true, .seed = 3}}};
+  for (const auto& [name, model] : small) {
+    INFO("model: " << name);
+    const SmallCheckpoint files(model);
+    check(files.open());
+  }
+  for (const char* name : {"mixtral", "deepseek-v2-group", "deepseek-v3-moe", "deepseek-v3-yarn"}) {
+    INFO("model: golden " << name);
+    check(Checkpoint(golden(name)));
+  }
+}
+
+std::vector<Stage> whole_stages(const Checkpoint& checkpoint) { return test::whole_stages(family(checkpoint.config())); }
+index_t vocabulary(const Checkpoint& checkpoint) { return model_sizes(checkpoint.config()).vocabulary; }
+
+std::filesystem::path shipped(const char* name) { return std::filesystem::path(KV_DATA) / name; }
+
+}  // namespace
+
+TEST_CASE("both stages are in the table, with a tolerance and its reason", "[cuda-stages]") {
+  std::vector<std::string_view> names;
+  for (const Stage& stage : test::whole_stages(Family::mla)) names.push_back(stage.name);
+  CHECK(names == std::vector<std::string_view>{"cuda-naive", "cuda-absorbed"});
+  CHECK(test::whole_stages(Family::gqa).size() == 1);
+  CHECK(find_stage("6").name == "cuda-naive");
+  for (const char* name : {"cuda-naive", "cuda-absorbed"}) CHECK(find_stage(name).equality.tolerance <= 1e-4);
+}
+
+TEST_CASE("logits of the CUDA stages agree with Hugging Face transformers", "[cuda-stages][golden]") {
+  const std::string name = GENERATE(from_range(golden_names()));
+  CAPTURE(name);
+  const Checkpoint checkpoint(golden(name));
+  const std::vector<std::int32_t> ids = read_npy_i32(golden(name) / "tokens.npy");
+  const std::vector<Token> tokens(ids.begin(), ids.end());
+  const Tensor<2> expected = read_npy_f32(golden(name) / "logits.npy");
+  for (const Stage& stage : whole_stages(checkpoint)) {
+    CAPTURE(stage.name);
+    Decoder decoder = make_decoder(checkpoint, stage, {.sequences = 1, .capacity = tokens.size()});
+    const Tensor<2> found = logits_in_chunks(decoder, 0, tokens, {tokens.size() - 4, 1, 3});
+    CHECK(close(found, expected, 1e-4, "transformers sums in another order"));
+    CHECK(as_promised(stage, found, whole_logits(checkpoint, reference(), tokens)));
+  }
+}
+
+TEST_CASE("the CUDA stages, any chunking", "[cuda-stages]") {
+  on_some_models([](const Checkpoint& checkpoint) {
+    const index_t count = 21;
+    const std::vector<Token> tokens = random_tokens(count, vocabulary(checkpoint), 1);
+    const Tensor<2> expected = whole_logits(checkpoint, reference(), tokens);
+    for (const Stage& stage : whole_stages(checkpoint))
+      for (const auto& chunks : {std::vector<index_t>{21}, std::vector<index_t>(count, 1), random_chunks(count, 2), {9, 12}}) {
+        CAPTURE(stage.name, chunks);
+        Decoder decoder = make_decoder(checkpoint, stage, {.sequences = 1, .capacity = count});
+        CHECK(as_promised(stage, logits_in_chunks(decoder, 0, tokens, chunks), expected));
+      }
+  });
+}
+
+TEST_CASE("the CUDA stages, a batch of ragged lengths against solo runs", "[cuda-stages]") {
+  on_some_models([](const Checkpoint& checkpoint) {
+    const index_t lengths[] = {5, 15, 1}, V = vocabulary(checkpoint);
+    std::vector<std::vector<Token>> tokens;
+    std::vector<Tensor<2>> expected;
+    for (index_t b = 0; b < 3; ++b) {
+      tokens.push_back(random_tokens(lengths[b] + 3, V, static_cast<unsigned>(40 + b)));
+      expected.push_back(whole_logits(checkpoint, reference(), tokens[b]));
+    }
+    for (const Stage& stage : whole_stages(checkpoint)) {
+      CAPTURE(stage.name);
+      Decoder decoder = make_decoder(checkpoint, stage, {.sequences = 3, .capacity = 20});
+      const Tensor<2> prefill = decoder.logits({{2, part(tokens[2], 0, 1)}, {0, part(tokens[0], 0, 5)}, {1, part(tokens[1], 0, 15)}});
+      CHECK(as_promised(stage, rows(prefill, 0, 1), rows(expected[2], 0, 1)));
+      CHECK(as_promised(stage, rows(prefill, 1, 5), rows(expected[0], 0, 5)));
+      CHECK(as_promised(stage, rows(prefill, 6, 15), rows(expected[1], 0, 15)));
+      for (index_t t = 0; t < 2; ++t) {  // steps together, one of them without sequence 0
+        const Tensor<2> step = decoder.last_logits({{1, {tokens[1][15 + t]}}, {2, {tokens[2][1 + t]}}});
+        CHECK(as_promised(stage, rows(step, 0, 1), rows(expected[1], 15 + t, 1)));
+        CHECK(as_promised(stage, rows(step, 1, 1), rows(expected[2], 1 + t, 1)));
+      }
+      const Tensor<2> mixed = decoder.last_logits({{0, part(tokens[0], 5, 3)}, {1, {tokens[1][17]}}});  // 3 tokens and 1
+      CHECK(as_promised(stage, rows(mixed, 0, 1), rows(expected[0], 7, 1)));
+      CHECK(as_promised(stage, rows(mixed, 1, 1), rows(expected[1], 17, 1)));
+    }
+  });
+}
+
+TEST_CASE("the CUDA stages, truncate and go on as if fresh", "[cuda-stages]") {
+  on_some_models([](const Checkpoint& checkpoint) {
+    const index_t V = vocabulary(checkpoint);
+    const std::vector<Token> tokens = random_tokens(12, V, 7), others = random_tokens(9, V, 8);
+    const Tensor<2> expected = whole_logits(checkpoint, reference(), tokens);
+    for (const Stage& stage : whole_stages(checkpoint))
+      for (const index_t kept : {index_t{0}, index_t{1}, index_t{6}}) {
+        CAPTURE(stage.name, kept);
+        Decoder decoder = make_decoder(checkpoint, stage, {.sequences = 1, .capacity = 16});
+        if (kept > 0) decoder.logits(0, part(tokens, 0, kept));
+        decoder.logits(0, others);
+        decoder.truncate(0, kept);
+        CHECK(decoder.remembered(0) == kept);
+        CHECK(as_promised(stage, decoder.logits(0, part(tokens, kept, 12 - kept)), rows(expected, kept, 12 - kept)));
+        CHECK_THROWS_AS(decoder.truncate(0, 13), std::out_of_range);
+      }
+  });
+}
+
+TEST_CASE("the CUDA stages, exactly the capacity and one more", "[cuda-stages]") {
+  on_some_models([](const Checkpoint& checkpoint) {
+    const index_t V = vocabulary(checkpoint), C = 9;
+    const std::vector<Token> tokens = random_tokens(C, V, 9), short_one = random_tokens(4, V, 10);
+    const Tensor<2> expected = whole_logits(checkpoint, reference(), tokens);
+    const Tensor<2> expected_short = whole_logits(checkpoint, reference(), short_one);
+    for (const Stage& stage : whole_stages(checkpoint)) {
+      CAPTURE(stage.name);
+      Decoder decoder = make_decoder(checkpoint, stage, {.sequences = 2, .capacity = C});
+      decoder.logits({{0, part(short_one, 0, 2)}, {1, part(tokens, 0, 7)}});
+      const std::size_t bytes = decoder.state_bytes();
+      const std::string message = error_of([&] { decoder.logits({{0, part(short_one, 2, 1)}, {1, tokens}}); });
+      CHECK(holds(message, "sequence 1 would have 16 tokens; the capacity is 9"));
+      CHECK(decoder.tokens(0) == part(short_one, 0, 2));
+      CHECK(decoder.remembered(1) == 7);
+      CHECK(decoder.state_bytes() == bytes);
+      CHECK(holds(error_of([&] { decoder.logits(0, {static_cast<Token>(V)}); }), "outside the vocabulary"));
+      const Tensor<2> next = decoder.logits({{0, part(short_one, 2, 1)}, {1, part(tokens, 7, 2)}});
+      CHECK(as_promised(stage, rows(next, 0, 1), rows(expected_short, 2, 1)));
+      CHECK(as_promised(stage, rows(next, 1, 2), rows(expected, 7, 2)));
+      CHECK_THROWS_AS(decoder.logits(1, {tokens[0]}), Error);  // full
+      CHECK(as_promised(stage, decoder.logits(0, {short_one[3]}), rows(expected_short, 3, 1)));
+      CHECK(decoder.logits(std::vector<NewTokens>{}).shape(0) == 0);
+    }
+  });
+}
+
+TEST_CASE("a transformer without a decoder around it refuses what does not fit, and forgets nothing", "[cuda-stages]") {
+  const Checkpoint checkpoint(golden("deepseek-v3-moe"));
+  for (const Stage& stage : whole_stages(checkpoint)) {
+    const auto transformer = std::get<MakeTransformer>(stage.make)(checkpoint, {.sequences = 1, .capacity = 4});
+    const std::vector<Token> tokens{1, 2, 3};
+    const std::vector<index_t> wanted{2};
+    transformer->logits(tokens, {{0, 0, 3}}, wanted);
+    CHECK(holds(error_of([&] { transformer->logits(tokens, {{0, 0, 3}}, wanted); }), "3 of at most 4 tokens; 3 more do not fit"));
+    CHECK(transformer->length(0) == 3);
+    transformer->truncate(0, 9);
+    CHECK(transformer->length(0) == 3);
+  }
+}
+
+TEST_CASE("logits come in the order they are asked for, and more than the head makes at a time", "[cuda-stages]") {
+  const SmallCheckpoint files;
+  const std::vector<Token> tokens = random_tokens(70, 61, 12);
+  const Tensor<2> expected = whole_logits(files.open(), reference(), tokens);
+  const auto transformer = std::get<MakeTransformer>(find_stage("cuda-naive").make)(files.open(), {.sequences = 1, .capacity = 80});
+  const std::vector<index_t> wanted{69, 3, 3, 68, 69};
+  const Tensor<2> found = transformer->logits(tokens, {{0, 0, 70}}, wanted);
+  REQUIRE(found.shape(0) == 5);
+  for (index_t i = 0; i < 5; ++i) {
+    CAPTURE(i);
+    CHECK(close(rows(found, i, 1), rows(expected, wanted[i], 1), 1e-4, "another order of sums"));
+  }
+  CHECK(close(whole_logits(files.open(), find_stage("cuda-naive"), tokens), expected, 1e-4, "another order of sums"));
+}
+
+TEST_CASE("exact: a replayed graph and plain launches", "[cuda-stages]") {
+  for (const char* name : {"deepseek-v3-moe", "llama-bf16"}) {
+    const Checkpoint checkpoint(golden(name));
+    for (const Stage& stage : whole_stages(checkpoint)) {
+      CAPTURE(name, stage.name);
+      const auto make = [&] { return std::get<MakeTransformer>(stage.make)(checkpoint, {.sequences = 2, .capacity = 12}); };
+      const auto replayed = make(), plain = make();
+      const std::vector<index_t> in_order{0, 1}, turned{1, 0};  // only a step whose rows are wanted in order is a graph
+      for (index_t t = 0; t < 8; ++t) {
+        const std::vector<Token> tokens = random_tokens(2, vocabulary(checkpoint), static_cast<unsigned>(60 + t));
+        const Batch batch{{1, 0, 1}, {0, 1, 1}};
+        const Tensor<2> a = replayed->logits(tokens, batch, in_order), b = plain->logits(tokens, batch, turned);
+        CHECK(exact(rows(a, 0, 1), rows(b, 1, 1)));
+        CHECK(exact(rows(a, 1, 1), rows(b, 0, 1)));
+        if (t == 4) replayed->truncate(0, 2), plain->truncate(0, 2);  // the same graph at an earlier position
+      }
+    }
+  }
+}
+
+TEST_CASE("greedy text is that of the CPU stages on both shipped models", "[cuda-stages]") {
+  for (const char* name : {"tiny-gqa", "tiny-mla"}) {
+    const Checkpoint checkpoint(shipped(name));
+    const std::vector<Token> prompt = random_tokens(11, vocabulary(checkpoint), 13);
+    const GenerateOptions options{.max_new_tokens = 16, .sampling = {}, .stop = {}};
+    const Limits limits{.sequences = 1, .capacity = 40};
+    Decoder expected = make_decoder(checkpoint, find_stage("preallocated"), limits);
+    const std::vector<Token> text = generate(expected, {{0, prompt}}, options).tokens[0];
+    for (const Stage& stage : whole_stages(checkpoint)) {
+      CAPTURE(name, stage.name);
+      Decoder decoder = make_decoder(checkpoint, stage, limits);
+      CHECK(generate(decoder, {{0, prompt}}, options).tokens[0] == text);
+    }
+  }
+}
+
+TEST_CASE("state bytes: heads in full, or one latent row", "[cuda-stages]") {
+  const Checkpoint checkpoint(shipped("tiny-mla"));
+  const auto bytes = [&](const char* stage) { return make_decoder(checkpoint, find_stage(stage), {.sequences = 2, .capacity = 30}).state_bytes(); };
+  CHECK(bytes("cuda-naive") == 2 * 30 * 5 * 6 * (48 + 32) * 4);
+  CHECK(bytes("cuda-absorbed") == 2 * 30 * 5 * (64 + 16) * 4);
+  CHECK(bytes("cuda-naive") == bytes("preallocated"));
+  CHECK(bytes("cuda-absorbed") == bytes("absorbed"));
+}
+
+namespace {
+
+/// A random model whose latents have DeepSeek's widths, 512 + 64. Owns its weights.
+struct WideLatents {
+  index_t M = 24, H = 3, plain = 8, W = 6, F = 17, V = 31;
+  std::vector<std::unique_ptr<Tensor<2>>> matrices;
+  cuda::ModelTensors tensors;
+
+  MatrixView matrix(index_t rows, index_t columns) {
+    const float spread = 1.7f / std::sqrt(static_cast<float>(columns));
+    matrices.push_back(std::make_unique<Tensor<2>>(
+        random_tensor<2>({rows, columns}, static_cast<unsigned>(70 + matrices.size()), -spread, 1.1f * spread)));
+    return view(*matrices.back());
+  }
+  Tensor<1> norm(index_t size) { return random_tensor<1>({size}, static_cast<unsigned>(size), 0.5f, 1.5f); }
+  WideLatents() {
+    const LatentSizes sizes{.width = M, .heads = H, .rank = 512, .rope_width = 64, .plain_width = plain, .value_width = W, .query_rank = {}};
+    tensors.embedding = matrix(V, M);
+    for (int layer = 0; layer < 2; ++layer)
+      tensors.layers.push_back({.attention_norm = norm(M),
+                                .attention = cuda::LatentTensors{.query_down = {},
+                                                                 .query_norm = empty<1>({0}),
+                                                                 .query_up = matrix(H * sizes.key_width(), M),
+                                                                 .latent_down = matrix(sizes.row_width(), M),
+                                                                 .latent_norm = norm(512),
+                                                                 .latent_up = matrix(H * (plain + W), 512),
+                                                                 .output = matrix(M, H * W),
+                                                                 .sizes = sizes,
+                                                                 .softmax_factor = 1.3f},
+                                .feed_forward_norm = norm(M),
+                                .feed_forward = cuda::SwiGluTensors{matrix(F, M), matrix(F, M), matrix(M, F)}});
+    tensors.final_norm = norm(M);
+    tensors.head = matrix(V, M);
+    tensors.norm_epsilon = 1e-5f;
+    for (const double frequency : rope_frequencies(64, 10000.0)) tensors.rope.frequencies.push_back(static_cast<float>(frequency));
+  }
+};
+
+}  // namespace
+
+TEST_CASE("latents in bf16 pages, read by the ladder's best rung, against latents in f32", "[cuda-stages]") {
+  const WideLatents model;
+  const Limits limits{.sequences = 2, .capacity = 80};
+  const auto paged = cuda::make_ladder_model(model.tensors, limits), plain = cuda::make_absorbed_model(model.tensors, limits);
+  std::vector<cuda::NewRow> prompts;  // over the end of a page, and a short one
+  const std::vector<Token> tokens = random_tokens(75, model.V, 14);
+  for (index_t t = 0; t < 68; ++t) prompts.push_back({tokens[t], 1, t});
+  for (index_t t = 0; t < 3; ++t) prompts.push_back({tokens[70 + t], 0, t});
+  const std::vector<index_t> wanted{0, 63, 67, 70}, both{0, 1};
+  const char* why = "latents, queries and outputs of attention are rounded to bf16";
+  CHECK(close(paged->logits(prompts, wanted), plain->logits(prompts, wanted), 2e-2, why));
+  for (index_t t = 0; t < 3; ++t) {
+    const std::vector<cuda::NewRow> step{{tokens[68 + t], 1, 68 + t}, {tokens[73], 0, 3 + t}};
+    const Tensor<2> expected = plain->logits(step, both);
+    CHECK(close(paged->logits(step, both), expected, 2e-2, why));
+    CHECK(plain->next_tokens(step) == std::vector<Token>{most_likely(row(expected, 0)), most_likely(row(expected, 1))});
+  }
+  CHECK(paged->cache_bytes() == 2 * 2 * 128 * 576 * 2);  // layers, sequences, tokens in whole pages, numbers, bytes
+  CHECK_THROWS_AS(plain->next_tokens(std::vector<cuda::NewRow>{{1, 0, 6}, {1, 0, 7}}), std::invalid_argument);
+}
+
+TEST_CASE("parts of a CUDA stage cannot be exchanged", "[cuda-stages]") {
+  const SmallCheckpoint files;
+  const auto error = error_of([&] { make_decoder(files.open(), find_stage("cuda-naive"), {.sequences = 1, .capacity = 4}, feed_forward); });
+  CHECK(holds(error, "'cuda-naive' makes the whole model"));
+  CHECK(holds(error_of([&] { make_decoder(files.open(), find_stage("cuda-absorbed"), {.sequences = 1, .capacity = 4}); }), "does not run on"));
+}

@@ -1,0 +1,737 @@
+/// @file
+/// Every kernel of the model against its formula in double precision: fresh random inputs, odd sizes, memory that is NaN
+/// until somebody writes it. The same tests run on the CPU runtime and on a GPU.
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "chapters/06_cuda_kernels/model/attend.hpp"
+#include "chapters/06_cuda_kernels/model/embed.hpp"
+#include "chapters/06_cuda_kernels/model/flash.hpp"
+#include "chapters/06_cuda_kernels/model/layer.hpp"
+#include "chapters/06_cuda_kernels/model/linear.hpp"
+#include "chapters/06_cuda_kernels/model/norm.hpp"
+#include "chapters/06_cuda_kernels/model/permute.hpp"
+#include "chapters/06_cuda_kernels/model/rope.hpp"
+#include "chapters/06_cuda_kernels/model/sample.hpp"
+#include "chapters/06_cuda_kernels/model/swiglu.hpp"
+#include "common/sampler.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/random.hpp"
+
+using namespace kv::cuda;
+using kv::index_t;
+using kv::RoutingRule;
+using kv::test::random_floats;
+
+namespace {
+
+constexpr float missing = std::numeric_limits<float>::quiet_NaN();
+constexpr cudaStream_t in_order = nullptr;
+constexpr double f32 = 2e-6;    // relative to the largest: f32 sums of up to 1000 terms
+constexpr double split = 2e-5;  // bf16 + bf16 hold 16 bits of an f32
+
+using Floats = std::vector<float>;
+using Doubles = std::vector<double>;
+
+template <class T>
+Buffer<T> on_device(const std::vector<T>& host) {
+  return Buffer<T>(std::span<const T>(host));
+}
+/// NaN, so that what is not written shows.
+Buffer<float> poisoned(std::size_t size) { return on_device(Floats(size, missing)); }
+
+/// Empty when all are within tolerance * (the largest expected). NaN in `expected`: must be NaN still.
+std::string difference(const Floats& found, const Doubles& expected, double tolerance) {
+  if (found.size() != expected.size()) return "size " + std::to_string(found.size()) + ", expected " + std::to_string(expected.size());
+  double largest = 0.0;
+  for (const double value : expected)
+    if (!std::isnan(value)) largest = std::max(largest, std::abs(value));
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    const bool good = std::isnan(expected[i]) ? std::isnan(found[i]) : std::abs(found[i] - expected[i]) <= tolerance * largest;
+    if (!good)
+      return "at " + std::to_string(i) + ": " + std::to_string(found[i]) + ", expected " + std::to_string(expected[i]) +
+             ", largest " + std::to_string(largest);
+  }
+  return "";
+}
+
+/// Random weights on the device and, exactly the same, in double precision.
+struct TestMatrix {
+  Floats values;
+  Matrix matrix;
+  TestMatrix(kv::DType type, index_t rows, index_t columns, unsigned seed) : values(random_floats(rows * columns, seed)) {
+    if (type == kv::DType::f32) {
+      matrix = Matrix{kv::MatrixView{values.data(), type, rows, columns, columns, 1}};
+      return;
+    }
+    std::vector<std::uint16_t> narrow;
+    for (float& value : values) {
+      narrow.push_back(type == kv::DType::bf16 ? kv::to_bf16(value) : kv::to_f16(value));
+      value = type == kv::DType::bf16 ? kv::from_bf16(narrow.back()) : kv::from_f16(narrow.back());
+    }
+    matrix = Matrix{kv::MatrixView{narrow.data(), type, rows, columns, columns, 1}};
+  }
+};
+
+/// Rows `stride` apart with NaN between them.
+Floats with_gaps(const Floats& values, int rows, int width, int stride) {
+  Floats result(std::size_t(rows) * stride, missing);
+  for (int n = 0; n < rows; ++n) std::copy_n(values.begin() + n * width, width, result.begin() + n * stride);
+  return result;
+}
+
+double dot(const float* a, const float* b, int count) {
+  double sum = 0.0;
+  for (int i = 0; i < count; ++i) sum += static_cast<double>(a[i]) * b[i];
+  return sum;
+}
+
+// ---- sequences and caches ----
+
+/// Rows of several sequences, on both sides.
+struct TestTokens {
+  std::vector<int> ids, sequences, positions;
+  Buffer<int> device_ids, device_sequences, device_positions;
+  TestTokens(std::vector<int> sequence_of_row, std::vector<int> position_of_row)
+      : ids(sequence_of_row.size()), sequences(std::move(sequence_of_row)), positions(std::move(position_of_row)),
+        device_ids(on_device(ids)), device_sequences(on_device(sequences)), device_positions(on_device(positions)) {}
+  int count() const { return static_cast<int>(ids.size()); }
+  Tokens view() const { return {device_ids.data(), device_sequences.data(), device_positions.data(), count()}; }
+};
+
+/// Three sequences, one row of each and one more of the last; positions as they might be in a decode step.
+TestTokens four_rows() { return {{2, 0, 1, 1}, {0, 41, 6, 7}}; }
+
+struct TestRope {
+  int width;
+  Floats cos, sin;
+  Buffer<float> device_cos, device_sin;
+  TestRope(int rope_width, int capacity, unsigned seed)
+      : width(rope_width), cos(random_floats(index_t(capacity) * rope_width / 2, seed)),
+        sin(random_floats(index_t(capacity) * rope_width / 2, seed + 1)), device_cos(on_device(cos)), device_sin(on_device(sin)) {}
+  RopeRows view() const { return {device_cos.data(), device_sin.data(), width}; }
+  /// The complex number that pair i is multiplied by.
+  std::pair<double, double> turn(int position, int i) const { return {cos[position * width / 2 + i], sin[position * width / 2 + i]}; }
+};
+
+constexpr int cache_sequences = 3, cache_tokens = 50;
+
+struct TestCache {
+  int width;
+  Buffer<float> memory;
+  explicit TestCache(int row_width) : width(row_width), memory(poisoned(std::size_t(cache_sequences) * cache_tokens * row_width)) {}
+  CacheRows view() { return {memory.data(), std::size_t(cache_tokens) * width, width}; }
+  static std::size_t place(int sequence, int position, int width) { return (std::size_t(sequence) * cache_tokens + position) * width; }
+};
+
+Doubles normed(const float* x, int width, const float* weight, double epsilon) {
+  const double factor = 1.0 / std::sqrt(dot(x, x, width) / width + epsilon);
+  Doubles result;
+  for (int i = 0; i < width; ++i) result.push_back(x[i] * factor * weight[i]);
+  return result;
+}
+
+template <class Values>
+void turn_half_split(const TestRope& rope, int position, const Values& from, double* to) {
+  for (int i = 0; i < rope.width / 2; ++i) {
+    const auto [cos, sin] = rope.turn(position, i);
+    const double a = from[i], b = from[i + rope.width / 2];
+    to[i] = a * cos - b * sin;
+    to[i + rope.width / 2] = a * sin + b * cos;
+  }
+}
+template <class Values>
+void turn_interleaved(const TestRope& rope, int position, const Values& from, double* to) {
+  for (int i = 0; i < rope.width / 2; ++i) {
+    const auto [cos, sin] = rope.turn(position, i);
+    const double a = from[2 * i], b = from[2 * i + 1];
+    to[2 * i] = a * cos - b * sin;
+    to[2 * i + 1] = a * sin + b * cos;
+  }
+}
+
+}  // namespace
+
+// ---- linear layers ---------------------------------------------------------------------------------------------------
+
+TEST_CASE("linear: both kernels, every format, odd sizes", "[model-kernels]") {
+  const auto [outputs, inputs] = GENERATE(table<int, int>({{1, 1}, {7, 13}, {67, 129}, {33, 1030}, {16, 8}}));
+  const int rows = GENERATE(1, 2, 3, 8, 9, 66);
+  const kv::DType type = GENERATE(kv::DType::f32, kv::DType::bf16);
+  CAPTURE(outputs, inputs, rows, name(type));
+  const TestMatrix weights(type, outputs, inputs, 1 + rows);
+  const Floats x = random_floats(index_t(rows) * inputs, 2 + rows);
+  const int x_stride = inputs + 3, y_stride = outputs + 2;
+  const Buffer<float> device_x = on_device(with_gaps(x, rows, inputs, x_stride));
+  Buffer<float> y = poisoned(std::size_t(rows) * y_stride);
+  linear(weights.matrix, {device_x.data(), x_stride}, rows, {y.data(), y_stride}, in_order);
+  Doubles expected(std::size_t(rows) * y_stride, missing);
+  for (int n = 0; n < rows; ++n)
+    for (int o = 0; o < outputs; ++o) expected[n * y_stride + o] = dot(&x[n * inputs], &weights.values[o * inputs], inputs);
+  CHECK(difference(y.download(), expected, type == kv::DType::f32 || rows <= few_rows ? f32 : split) == "");
+}
+
+TEST_CASE("linear: no rows is no work, and f16 is widened", "[model-kernels]") {
+  const TestMatrix weights(kv::DType::f16, 5, 11, 3);
+  CHECK(weights.matrix.format() == Format::f32);
+  const Floats x = random_floats(11, 4);
+  const Buffer<float> device_x = on_device(x);
+  Buffer<float> y = poisoned(5);
+  linear(weights.matrix, {device_x.data(), 11}, 0, {y.data(), 5}, in_order);
+  CHECK(std::isnan(y.download()[0]));
+  linear(weights.matrix, {device_x.data(), 11}, 1, {y.data(), 5}, in_order);
+  Doubles expected;
+  for (int o = 0; o < 5; ++o) expected.push_back(dot(x.data(), &weights.values[o * 11], 11));
+  CHECK(difference(y.download(), expected, f32) == "");
+}
+
+TEST_CASE("matrices of one input become one, also transposed slices", "[model-kernels]") {
+  const Floats a = random_floats(3 * 5, 5), b = random_floats(5 * 4, 6);
+  const Matrix both{kv::MatrixView{a.data(), kv::DType::f32, 3, 5, 5, 1}, kv::MatrixView{b.data(), kv::DType::f32, 5, 4, 4, 1}.transposed()};
+  REQUIRE(both.rows() == 7);
+  const Floats x = random_floats(5, 7);
+  const Buffer<float> device_x = on_device(x);
+  Buffer<float> y = poisoned(7);
+  linear(both, {device_x.data(), 5}, 1, {y.data(), 7}, in_order);
+  Doubles expected;
+  for (int o = 0; o < 3; ++o) expected.push_back(dot(x.data(), &a[o * 5], 5));
+  for (int j = 0; j < 4; ++j) {
+    double sum = 0.0;
+    for (int i = 0; i < 5; ++i) sum += static_cast<double>(x[i]) * b[i * 4 + j];
+    expected.push_back(sum);
+  }
+  CHECK(difference(y.download(), expected, f32) == "");
+  CHECK_THROWS_AS((Matrix{kv::MatrixView{a.data(), kv::DType::f32, 3, 5, 5, 1}, kv::MatrixView{b.data(), kv::DType::f32, 5, 4, 4, 1}}),
+                  kv::ShapeError);
+}
+
+TEST_CASE("linear_heads: every head its own columns and its own weights", "[model-kernels]") {
+  const int rows = GENERATE(1, 4, 21);
+  const kv::DType type = GENERATE(kv::DType::f32, kv::DType::bf16);
+  CAPTURE(rows, name(type));
+  const int heads = 3, outputs = 37, inputs = 19, x_step = 25, y_step = 40;
+  const TestMatrix weights(type, heads * outputs, inputs, 8);
+  const Floats x = random_floats(index_t(rows) * heads * x_step, 9);
+  const Buffer<float> device_x = on_device(x);
+  Buffer<float> y = poisoned(std::size_t(rows) * heads * y_step);
+  linear_heads(weights.matrix, heads, {device_x.data(), heads * x_step}, {y.data(), heads * y_step},
+               {.rows = rows, .outputs = outputs, .x_step = x_step, .y_step = y_step}, in_order);
+  Doubles expected(std::size_t(rows) * heads * y_step, missing);
+  for (int n = 0; n < rows; ++n)
+    for (int h = 0; h < heads; ++h)
+      for (int o = 0; o < outputs; ++o)
+        expected[(n * heads + h) * y_step + o] = dot(&x[(n * heads + h) * x_step], &weights.values[(h * outputs + o) * inputs], inputs);
+  CHECK(difference(y.download(), expected, rows <= few_rows || type == kv::DType::f32 ? f32 : split) == "");
+}
+
+// ---- norms, gathers, elementwise -------------------------------------------------------------------------------------
+
+TEST_CASE("rms_norm, with and without the residual sum", "[model-kernels]") {
+  const int width = GENERATE(1, 33, 300), rows = 3;
+  CAPTURE(width);
+  const double epsilon = 1e-3;  // large enough to show
+  const Floats x = random_floats(index_t(rows) * width, 10), delta = random_floats(index_t(rows) * width, 11), weight = random_floats(width, 12);
+  const Buffer<float> device_weight = on_device(weight), device_delta = on_device(delta);
+  const Norm norm{device_weight.data(), width, static_cast<float>(epsilon)};
+
+  const int stride = width + 4;
+  Buffer<float> in_place = on_device(with_gaps(x, rows, width, stride));
+  rms_norm(norm, {in_place.data(), stride}, rows, {in_place.data(), stride}, in_order);
+  Doubles expected(std::size_t(rows) * stride, missing);
+  for (int n = 0; n < rows; ++n) {
+    const Doubles row = normed(&x[n * width], width, weight.data(), epsilon);
+    std::copy(row.begin(), row.end(), expected.begin() + n * stride);
+  }
+  CHECK(difference(in_place.download(), expected, f32) == "");
+
+  Buffer<float> device_x = on_device(x), y = poisoned(x.size());
+  add_rms_norm(norm, device_x.data(), device_delta.data(), rows, y.data(), in_order);
+  Floats sum(x.size());
+  for (std::size_t i = 0; i < x.size(); ++i) sum[i] = x[i] + delta[i];
+  CHECK(device_x.download() == sum);
+  Doubles sum_normed;
+  for (int n = 0; n < rows; ++n)
+    for (const double value : normed(&sum[n * width], width, weight.data(), epsilon)) sum_normed.push_back(value);
+  CHECK(difference(y.download(), sum_normed, f32) == "");
+}
+
+TEST_CASE("embeddings and wanted rows are copied, widened", "[model-kernels]") {
+  const kv::DType type = GENERATE(kv::DType::f32, kv::DType::bf16);
+  const TestMatrix table(type, 9, 133, 13);
+  const std::vector<int> ids{8, 0, 3, 8};
+  const Buffer<int> device_ids = on_device(ids);
+  Buffer<float> x = poisoned(4 * 133), y = poisoned(2 * 133);
+  embed(table.matrix, {device_ids.data(), nullptr, nullptr, 4}, x.data(), in_order);
+  Floats expected;
+  for (const int id : ids) expected.insert(expected.end(), table.values.begin() + id * 133, table.values.begin() + (id + 1) * 133);
+  CHECK(x.download() == expected);
+  const Buffer<int> wanted = on_device(std::vector<int>{2, 1});
+  gather_rows(x.data(), 133, wanted.data(), 2, y.data(), in_order);
+  Floats two(expected.begin() + 2 * 133, expected.begin() + 3 * 133);
+  two.insert(two.end(), expected.begin() + 133, expected.begin() + 2 * 133);
+  CHECK(y.download() == two);
+}
+
+TEST_CASE("swiglu", "[model-kernels]") {
+  const int rows = 3, width = GENERATE(1, 131);
+  const Floats both = random_floats(index_t(rows) * 2 * width, 14, -30.0f, 30.0f);
+  const Buffer<float> device = on_device(both);
+  Buffer<float> y = poisoned(std::size_t(rows) * width);
+  swiglu(device.data(), rows, width, y.data(), in_order);
+  Doubles expected;
+  for (int n = 0; n < rows; ++n)
+    for (int f = 0; f < width; ++f) {
+      const double gate = both[n * 2 * width + f];
+      expected.push_back(gate / (1.0 + std::exp(-gate)) * both[n * 2 * width + width + f]);
+    }
+  CHECK(difference(y.download(), expected, f32) == "");
+}
+
+// ---- rotation and caches ---------------------------------------------------------------------------------------------
+
+TEST_CASE("append_heads: norm, half-split rotation, and only the rows that were meant", "[model-kernels]") {
+  const bool norms = GENERATE(false, true);
+  const int H = 6, G = 2, D = GENERATE(2, 10, 70), W = 7, stride = H * D + G * (D + W);
+  CAPTURE(norms, D);
+  const double epsilon = 1e-3;
+  const TestTokens tokens = four_rows();
+  const TestRope rope(D, cache_tokens, 15);
+  const Floats heads = random_floats(index_t(tokens.count()) * stride, 16), query_norm = random_floats(D, 17), key_norm = random_floats(D, 18);
+  const Buffer<float> device_query_norm = on_device(query_norm), device_key_norm = on_device(key_norm);
+  Buffer<float> device_heads = on_device(heads);
+  TestCache keys(G * D), values(G * W);
+  append_heads({.heads = device_heads.data(), .query_heads = H, .key_value_heads = G, .key_width = D, .value_width = W,
+                .query_norm = norms ? device_query_norm.data() : nullptr, .key_norm = norms ? device_key_norm.data() : nullptr,
+                .norm_epsilon = static_cast<float>(epsilon), .rope = rope.view(), .tokens = tokens.view(), .keys = keys.view(),
+                .values = values.view()},
+               in_order);
+  Doubles queries, found_queries, expected_keys(keys.memory.size(), missing), expected_values(values.memory.size(), missing);
+  const Floats after = device_heads.download();
+  for (int n = 0; n < tokens.count(); ++n) {
+    const float* row = &heads[n * stride];
+    const int s = tokens.sequences[n], p = tokens.positions[n];
+    for (int h = 0; h < H + G; ++h) {
+      const Floats& weight = h < H ? query_norm : key_norm;
+      const Doubles head = norms ? normed(row + h * D, D, weight.data(), epsilon) : Doubles(row + h * D, row + h * D + D);
+      Doubles turned(D);
+      turn_half_split(rope, p, head, turned.data());
+      if (h < H)
+        queries.insert(queries.end(), turned.begin(), turned.end());
+      else
+        std::copy(turned.begin(), turned.end(), expected_keys.begin() + TestCache::place(s, p, G * D) + (h - H) * D);
+    }
+    found_queries.insert(found_queries.end(), after.begin() + n * stride, after.begin() + n * stride + H * D);
+    std::copy_n(row + (H + G) * D, G * W, expected_values.begin() + TestCache::place(s, p, G * W));
+  }
+  CHECK(difference(Floats(found_queries.begin(), found_queries.end()), queries, f32) == "");
+  CHECK(difference(keys.memory.download(), expected_keys, f32) == "");
+  CHECK(difference(values.memory.download(), expected_values, 0.0) == "");
+}
+
+TEST_CASE("latents: norm, interleaved rotation, to the cache and to rows", "[model-kernels]") {
+  const int R = GENERATE(5, 130), P = GENERATE(2, 12), stride = R + P + 9;
+  CAPTURE(R, P);
+  const TestTokens tokens = four_rows();
+  const TestRope rope(P, cache_tokens, 19);
+  const Floats compressed = random_floats(index_t(tokens.count()) * stride, 20), weight = random_floats(R, 21);
+  const Buffer<float> device = on_device(compressed), device_weight = on_device(weight);
+  const Latents latents{{device.data() + 9, stride}, {device_weight.data(), R, 1e-3f}, rope.view(), tokens.view()};
+  TestCache cache(R + P);
+  Buffer<float> rows = poisoned(std::size_t(tokens.count()) * (R + P));
+  append_latents(latents, cache.view(), in_order);
+  make_latents(latents, rows.data(), in_order);
+  Doubles expected_rows, expected_cache(cache.memory.size(), missing);
+  for (int n = 0; n < tokens.count(); ++n) {
+    const float* from = &compressed[n * stride + 9];
+    Doubles row = normed(from, R, weight.data(), 1e-3);
+    row.resize(R + P);
+    turn_interleaved(rope, tokens.positions[n], from + R, row.data() + R);
+    expected_rows.insert(expected_rows.end(), row.begin(), row.end());
+    std::copy(row.begin(), row.end(), expected_cache.begin() + TestCache::place(tokens.sequences[n], tokens.positions[n], R + P));
+  }
+  CHECK(difference(rows.download(), expected_rows, f32) == "");
+  CHECK(difference(cache.memory.download(), expected_cache, f32) == "");
+}
+
+TEST_CASE("expanded keys and values, and rotated queries", "[model-kernels]") {
+  const int H = 3, plain = 6, P = 4, W = 5, R = 8, D = plain + P;
+  const TestTokens tokens = four_rows();
+  const int N = tokens.count();
+  const Floats expanded = random_floats(index_t(N) * H * (plain + W), 22), latents = random_floats(index_t(N) * (R + P), 23);
+  const Buffer<float> device_expanded = on_device(expanded), device_latents = on_device(latents);
+  TestCache keys(H * D), values(H * W);
+  append_expanded({.expanded = device_expanded.data(), .latents = device_latents.data(), .heads = H, .plain_width = plain,
+                   .rope_width = P, .value_width = W, .rank = R, .tokens = tokens.view(), .keys = keys.view(), .values = values.view()},
+                  in_order);
+  Doubles expected_keys(keys.memory.size(), missing), expected_values(values.memory.size(), missing);
+  for (int n = 0; n < N; ++n)
+    for (int h = 0; h < H; ++h) {
+      const float* both = &expanded[(n * H + h) * (plain + W)];
+      const std::size_t key = TestCache::place(tokens.sequences[n], tokens.positions[n], H * D) + h * D;
+      std::copy_n(both, plain, expected_keys.begin() + key);
+      std::copy_n(&latents[n * (R + P) + R], P, expected_keys.begin() + key + plain);
+      std::copy_n(both + plain, W, expected_values.begin() + TestCache::place(tokens.sequences[n], tokens.positions[n], H * W) + h * W);
+    }
+  CHECK(difference(keys.memory.download(), expected_keys, 0.0) == "");
+  CHECK(difference(values.memory.download(), expected_values, 0.0) == "");
+
+  const TestRope rope(P, cache_tokens, 24);
+  const Floats queries = random_floats(index_t(N) * H * D, 25);
+  const Buffer<float> device_queries = on_device(queries);
+  const int to_head = R + P;
+  Buffer<float> turned = poisoned(std::size_t(N) * H * to_head);
+  rotate_heads({.from = device_queries.data() + plain, .to = turned.data() + R, .from_row = H * D, .from_head = D,
+                .to_row = H * to_head, .to_head = to_head, .heads = H, .rope = rope.view(), .tokens = tokens.view()},
+               in_order);
+  Doubles expected(turned.size(), missing);
+  for (int n = 0; n < N; ++n)
+    for (int h = 0; h < H; ++h)
+      turn_interleaved(rope, tokens.positions[n], &queries[(n * H + h) * D + plain], &expected[(n * H + h) * to_head + R]);
+  CHECK(difference(turned.download(), expected, f32) == "");
+}
+
+// ---- attention -------------------------------------------------------------------------------------------------------
+
+namespace {
+
+struct AttendCase {
+  int heads, groups, key_width, value_width;
+};
+
+/// A filled cache whose rows behind the last position of each sequence are NaN, queries, and what attention makes of them.
+struct TestAttention {
+  AttendCase c;
+  const TestTokens& tokens;
+  bool shared;  // the values are the first numbers of the keys
+  Floats keys, values, queries;
+  float scale = 0.37f;
+  Buffer<float> device_keys, device_values, device_queries;
+
+  TestAttention(const AttendCase& sizes, const TestTokens& rows, bool values_in_keys, unsigned seed)
+      : c(sizes), tokens(rows), shared(values_in_keys),
+        keys(random_floats(index_t(cache_sequences) * cache_tokens * c.groups * c.key_width, seed)),
+        values(random_floats(index_t(cache_sequences) * cache_tokens * c.groups * c.value_width, seed + 1)),
+        queries(random_floats(index_t(rows.count()) * query_row(), seed + 2)) {
+    for (int s = 0; s < cache_sequences; ++s) {
+      int end = 0;
+      for (int n = 0; n < rows.count(); ++n)
+        if (rows.sequences[n] == s) end = std::max(end, rows.positions[n] + 1);
+      const int key_row = c.groups * c.key_width, value_row = c.groups * c.value_width;
+      std::fill(keys.begin() + TestCache::place(s, end, key_row), keys.begin() + TestCache::place(s + 1, 0, key_row), missing);
+      std::fill(values.begin() + TestCache::place(s, end, value_row), values.begin() + TestCache::place(s + 1, 0, value_row), missing);
+    }
+    device_keys = on_device(keys), device_values = on_device(values), device_queries = on_device(queries);
+  }
+  int query_row() const { return c.heads * c.key_width + 5; }
+
+  Attend problem(int splits, Buffer<float>& partial, Buffer<float>& lse, Buffer<float>& output) {
+    const std::size_t parts = std::size_t(tokens.count()) * c.heads * splits;
+    partial = poisoned(parts * c.value_width), lse = poisoned(parts), output = poisoned(std::size_t(tokens.count()) * c.heads * c.value_width);
+    const CacheRows key_rows{device_keys.data(), std::size_t(cache_tokens) * c.groups * c.key_width, c.groups * c.key_width};
+    const CacheRows value_rows{device_values.data(), std::size_t(cache_tokens) * c.groups * c.value_width, c.groups * c.value_width};
+    return {.queries = device_queries.data(), .query_row = query_row(), .keys = key_rows, .values = shared ? key_rows : value_rows,
+            .heads = c.heads, .groups = c.groups, .key_width = c.key_width, .value_width = c.value_width, .scale = scale,
+            .tokens = tokens.view(), .splits = splits, .partial = partial.data(), .lse = lse.data(), .output = output.data()};
+  }
+
+  Doubles expected() const {
+    Doubles result;
+    for (int n = 0; n < tokens.count(); ++n)
+      for (int h = 0; h < c.heads; ++h) {
+        const int g = h / (c.heads / c.groups), visible = tokens.positions[n] + 1;
+        Doubles weights;
+        double sum = 0.0;
+        for (int s = 0; s < visible; ++s) {
+          const float* key = &keys[TestCache::place(tokens.sequences[n], s, c.groups * c.key_width) + g * c.key_width];
+          weights.push_back(std::exp(scale * dot(&queries[std::size_t(n) * query_row() + h * c.key_width], key, c.key_width)));
+          sum += weights.back();
+        }
+        for (int w = 0; w < c.value_width; ++w) {
+          double value = 0.0;
+          for (int s = 0; s < visible; ++s) {
+            const float* row = shared ? &keys[TestCache::place(tokens.sequences[n], s, c.key_width)]
+                                      : &values[TestCache::place(tokens.sequences[n], s, c.groups * c.value_width) + g * c.value_width];
+            value += weights[s] / sum * row[w];
+          }
+          result.push_back(value);
+        }
+      }
+    return result;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("attend: multi-head, grouped, multi-query and absorbed, in any number of splits", "[model-kernels]") {
+  const AttendCase c = GENERATE(AttendCase{4, 4, 10, 10}, AttendCase{6, 2, 8, 6}, AttendCase{5, 1, 34, 18}, AttendCase{20, 2, 32, 130},
+                                AttendCase{1, 1, 2, 2});
+  const bool shared = GENERATE(false, true);
+  if (shared && (c.groups != 1 || c.value_width > c.key_width)) return;
+  const int splits = GENERATE(1, 2, 5);
+  CAPTURE(c.heads, c.groups, c.key_width, c.value_width, shared, splits);
+  const TestTokens tokens = four_rows();
+  TestAttention attention(c, tokens, shared, 26);
+  Buffer<float> partial, lse, output;
+  attend(attention.problem(splits, partial, lse, output), in_order);
+  CHECK(difference(output.download(), attention.expected(), f32 * 5) == "");
+}
+
+TEST_CASE("attend: how many splits", "[model-kernels]") {
+  CHECK(attend_splits(1, 16, 1, 32768, 132) == 128);   // as many as have 256 tokens each
+  CHECK(attend_splits(1, 16, 16, 4096, 132) == 16);
+  CHECK(attend_splits(32, 16, 16, 32768, 132) == 1);   // the rows alone fill the device
+  CHECK(attend_splits(1, 6, 6, 20, 132) == 1);
+  CHECK(attend_splits(1, 128, 1, 32768, 132) == 17);   // 16 tiles of heads
+}
+
+TEST_CASE("flash: prompts in tiles, beginning anywhere, against the formula", "[model-kernels]") {
+  const AttendCase c = GENERATE(AttendCase{2, 2, 192, 128}, AttendCase{2, 1, 128, 128}, AttendCase{2, 1, 64, 64}, AttendCase{3, 3, 48, 32},
+                                AttendCase{6, 2, 32, 32});
+  CAPTURE(c.key_width, c.value_width);
+  // Sequence 1: 44 rows from position 3 on; sequence 0: 9 rows from 0 on; sequence 2: one row at 40.
+  std::vector<int> sequences, positions;
+  const auto add = [&](int sequence, int first, int count) {
+    for (int i = 0; i < count; ++i) sequences.push_back(sequence), positions.push_back(first + i);
+  };
+  add(1, 3, 44), add(0, 0, 9), add(2, 40, 1);
+  const TestTokens tokens(sequences, positions);
+  const std::vector<QueryTile> tiles{{1, 0, 31, 3}, {1, 31, 13, 34}, {0, 44, 9, 0}, {2, 53, 1, 40}};
+  const Buffer<QueryTile> device_tiles = on_device(tiles);
+  TestAttention attention(c, tokens, false, 30);
+  attention.scale = 0.1f;
+  Buffer<float> partial, lse, output;
+  REQUIRE(flash_serves(c.key_width, c.value_width));
+  flash(attention.problem(1, partial, lse, output), {device_tiles.data(), static_cast<int>(tiles.size())}, in_order);
+  CHECK(difference(output.download(), attention.expected(), split * 2) == "");
+}
+
+TEST_CASE("flash says which widths it does not serve", "[model-kernels]") {
+  CHECK_FALSE(flash_serves(576, 512));
+  const TestTokens tokens = four_rows();
+  TestAttention attention({1, 1, 6, 6}, tokens, false, 31);
+  Buffer<float> partial, lse, output;
+  const Buffer<QueryTile> tiles = on_device(std::vector<QueryTile>{{2, 0, 1, 0}});
+  CHECK_THROWS_AS(flash(attention.problem(1, partial, lse, output), {tiles.data(), 1}, in_order), std::invalid_argument);
+}
+
+// ---- mixtures --------------------------------------------------------------------------------------------------------
+
+namespace {
+
+kv::Tensor<1> bias(index_t experts, unsigned seed) {
+  kv::Tensor<1> result = kv::empty<1>({experts});
+  const Floats values = random_floats(experts, seed, -6.0f, 1.0f);  // mostly negative: a masked 0 would win
+  std::copy(values.begin(), values.end(), result.begin());
+  return result;
+}
+
+/// Random choices of K of E; the last expert of all is never chosen.
+struct TestRouting {
+  std::vector<int> experts;
+  Floats weights;
+  Buffer<int> device_experts;
+  Buffer<float> device_weights;
+  TestRouting(int rows, int chosen, int count, unsigned seed) : weights(random_floats(index_t(rows) * chosen, seed)) {
+    std::mt19937 random(seed);
+    for (int n = 0; n < rows; ++n) {
+      std::vector<int> all(count - 1);
+      std::iota(all.begin(), all.end(), 0);
+      std::shuffle(all.begin(), all.end(), random);
+      std::sort(all.begin(), all.begin() + chosen);
+      experts.insert(experts.end(), all.begin(), all.begin() + chosen);
+    }
+    device_experts = on_device(experts), device_weights = on_device(weights);
+  }
+  Choices view() { return {device_experts.data(), device_weights.data()}; }
+};
+
+struct TestPermutation {
+  Buffer<int> offsets, active, token_of_row, row_of_visit;
+  TestPermutation(int visits, int experts)
+      : offsets(on_device(std::vector<int>(experts + 1, -9))), active(on_device(std::vector<int>(experts, -9))),
+        token_of_row(on_device(std::vector<int>(visits, -9))), row_of_visit(on_device(std::vector<int>(visits, -9))) {}
+  Permutation view() { return {offsets.data(), active.data(), token_of_row.data(), row_of_visit.data()}; }
+};
+
+}  // namespace
+
+TEST_CASE("route: every published rule chooses as chapter 5 does", "[model-kernels]") {
+  using Scores = RoutingRule::Scores;
+  const RoutingRule rule = GENERATE(
+      RoutingRule{.scores = Scores::softmax_of_chosen, .experts = 8, .chosen = 2},
+      RoutingRule{.scores = Scores::softmax, .experts = 70, .chosen = 6, .scaling = 1.7f},
+      RoutingRule{.scores = Scores::softmax, .experts = 33, .chosen = 3, .normalised = true},
+      RoutingRule{.scores = Scores::softmax, .experts = 160, .chosen = 6, .limit = {8, 3}, .scaling = 16.0f},
+      RoutingRule{.scores = Scores::sigmoid_with_bias, .experts = 256, .chosen = 8, .limit = {8, 4}, .normalised = true, .scaling = 2.5f,
+                  .bias = bias(256, 32)},
+      RoutingRule{.scores = Scores::sigmoid_with_bias, .experts = 16, .chosen = 4, .limit = {4, 2}, .normalised = false, .scaling = 0.5f,
+                  .bias = bias(16, 33)},
+      RoutingRule{.scores = Scores::sigmoid_with_bias, .experts = 3, .chosen = 2, .limit = {3, 2}, .normalised = true, .bias = bias(3, 34)},
+      RoutingRule{.scores = Scores::softmax, .experts = 1, .chosen = 1});
+  const index_t N = 23, E = rule.experts, K = rule.chosen;
+  CAPTURE(static_cast<int>(rule.scores), E, K);
+  kv::Tensor<2> logits = kv::test::random_tensor<2>({N, E}, 35, -3.0f, 3.0f);
+  for (index_t e = 0; e < E; ++e) logits(0, e) = 0.25f;                                 // all equal: the first
+  for (index_t e = 0; e < E; ++e) logits(1, e) = static_cast<float>(e % 3);             // many equals
+  const Buffer<float> device_logits(std::span<const float>(logits.data(), logits.size()));
+  const Buffer<float> device_bias(std::span<const float>(rule.bias.data(), rule.bias.size()));
+  Buffer<int> experts(N * K);
+  Buffer<float> weights = poisoned(N * K);
+  route(router(rule, rule.bias.size() ? device_bias.data() : nullptr), device_logits.data(), static_cast<int>(N), {experts.data(), weights.data()},
+        in_order);
+  const kv::Routing expected = make_router(rule)->route(logits);
+  const std::vector<int> found_experts = experts.download();
+  const Floats found_weights = weights.download();
+  for (index_t n = 0; n < N; ++n)
+    for (index_t k = 0; k < K; ++k) {
+      CAPTURE(n, k);
+      CHECK(found_experts[n * K + k] == static_cast<int>(expected[n][k].expert));
+      CHECK(found_weights[n * K + k] == Approx(expected[n][k].weight).epsilon(1e-5));
+    }
+}
+
+TEST_CASE("route: damaged logits choose somebody and harm nobody", "[model-kernels]") {
+  const RoutingRule rule{.scores = RoutingRule::Scores::sigmoid_with_bias, .experts = 12, .chosen = 3, .limit = {4, 2}, .bias = bias(12, 36)};
+  const Buffer<float> logits = poisoned(12), device_bias(std::span<const float>(rule.bias.data(), 12));
+  Buffer<int> experts(3);
+  Buffer<float> weights(3);
+  route(router(rule, device_bias.data()), logits.data(), 1, {experts.data(), weights.data()}, in_order);
+  const std::vector<int> found = experts.download();
+  CHECK((0 <= found[0] && found[0] < found[1] && found[1] < found[2] && found[2] < 12));
+}
+
+TEST_CASE("visits sorted by expert, tokens ascending, and back", "[model-kernels]") {
+  const int rows = GENERATE(1, 5, 90), E = GENERATE(5, 300), K = 3, M = 131;
+  CAPTURE(rows, E);
+  TestRouting routing(rows, K, E, 37);
+  TestPermutation sorted(rows * K, E);
+  sort_by_expert(routing.view(), rows, K, E, sorted.view(), in_order);
+  std::vector<int> offsets{0}, active, token_of_row, row_of_visit(rows * K);
+  for (int e = 0; e < E; ++e) {
+    for (int v = 0; v < rows * K; ++v)
+      if (routing.experts[v] == e) {
+        row_of_visit[v] = static_cast<int>(token_of_row.size());
+        token_of_row.push_back(v / K);
+      }
+    offsets.push_back(static_cast<int>(token_of_row.size()));
+    if (offsets[e + 1] > offsets[e]) active.push_back(e);
+  }
+  active.resize(E, -1);
+  CHECK(sorted.offsets.download() == offsets);
+  CHECK(sorted.active.download() == active);
+  CHECK(sorted.token_of_row.download() == token_of_row);
+  CHECK(sorted.row_of_visit.download() == row_of_visit);
+
+  const bool with_shared = GENERATE(false, true);
+  const Floats outputs = random_floats(index_t(rows) * K * M, 38), shared = random_floats(index_t(rows) * M, 39);
+  const Buffer<float> device_outputs = on_device(outputs), device_shared = on_device(shared);
+  Buffer<float> y = poisoned(std::size_t(rows) * M);
+  gather_visits(routing.view(), sorted.view(), device_outputs.data(), with_shared ? device_shared.data() : nullptr, rows, K, M, y.data(), in_order);
+  Doubles expected;
+  for (int n = 0; n < rows; ++n)
+    for (int m = 0; m < M; ++m) {
+      double sum = with_shared ? shared[n * M + m] : 0.0;
+      for (int k = 0; k < K; ++k) sum += static_cast<double>(routing.weights[n * K + k]) * outputs[row_of_visit[n * K + k] * M + m];
+      expected.push_back(sum);
+    }
+  CHECK(difference(y.download(), expected, f32) == "");
+}
+
+TEST_CASE("linear_experts: every expert its own rows, gathered or in place", "[model-kernels]") {
+  const int rows = GENERATE(1, 3, 100), E = 5, K = 2, outputs = 37, inputs = 20;  // with 100 rows, some experts have more than 64 or fewer
+  const kv::DType type = GENERATE(kv::DType::f32, kv::DType::bf16);
+  const bool gathered = GENERATE(true, false);
+  CAPTURE(rows, name(type), gathered);
+  TestRouting routing(rows, K, E, 40);
+  TestPermutation sorted(rows * K, E);
+  sort_by_expert(routing.view(), rows, K, E, sorted.view(), in_order);
+  const TestMatrix weights(type, E * outputs, inputs, 41);
+  const Floats x = random_floats(index_t(rows) * K * inputs, 42);
+  const Buffer<float> device_x = on_device(x);
+  Buffer<float> y = poisoned(std::size_t(rows) * K * outputs);
+  linear_experts(weights.matrix, {device_x.data(), inputs}, {y.data(), outputs},
+                 {.active = sorted.active.data(), .offsets = sorted.offsets.data(),
+                  .token_of_row = gathered ? sorted.token_of_row.data() : nullptr, .outputs = outputs},
+                 std::min(E, rows * K), rows, in_order);
+  const std::vector<int> token_of_row = sorted.token_of_row.download(), offsets = sorted.offsets.download();
+  Doubles expected;
+  for (int e = 0; e < E; ++e)
+    for (int r = offsets[e]; r < offsets[e + 1]; ++r)
+      for (int o = 0; o < outputs; ++o)
+        expected.push_back(dot(&x[(gathered ? token_of_row[r] : r) * inputs], &weights.values[(e * outputs + o) * inputs], inputs));
+  CHECK(difference(y.download(), expected, rows <= few_rows || type == kv::DType::f32 ? f32 : split) == "");
+}
+
+// ---- the next token --------------------------------------------------------------------------------------------------
+
+TEST_CASE("most_likely: the CPU's choice, and its way with ties", "[model-kernels]") {
+  const int V = GENERATE(1, 7, 1000);
+  Floats logits = random_floats(index_t(3) * V, 43);
+  const float top = 9.0f;
+  logits[V + V / 2] = logits[2 * V - 1] = top;                      // row 1: two equals
+  std::fill(logits.begin() + 2 * V, logits.end(), -INFINITY);       // row 2: all but one are impossible
+  logits[2 * V + V / 3] = -1e30f;
+  const Buffer<float> device = on_device(logits);
+  Buffer<int> tokens(3);
+  most_likely(device.data(), 3, V, tokens.data(), in_order);
+  std::vector<int> expected;
+  for (int n = 0; n < 3; ++n) expected.push_back(kv::most_likely({&logits[n * V], static_cast<std::size_t>(V)}));
+  CHECK(tokens.download() == expected);
+}
+
+TEST_CASE("sample: the distribution of softmax(logits / temperature), and the same again for the same seed", "[model-kernels][statistics]") {
+  const int V = 6, rows = 250, rounds = 8;
+  const double temperature = GENERATE(0.7, 1.5);
+  const Floats one = random_floats(V, 44, -2.0f, 2.0f);
+  Floats logits;
+  for (int n = 0; n < rows; ++n) logits.insert(logits.end(), one.begin(), one.end());
+  const Buffer<float> device = on_device(logits);
+  const auto draw = [&](std::uint64_t seed) {
+    Buffer<int> draws = on_device(std::vector<int>(rows, 0)), tokens(rows);
+    std::vector<int> all;
+    for (int r = 0; r < rounds; ++r) {
+      sample(device.data(), rows, V, static_cast<float>(temperature), seed, draws.data(), tokens.data(), in_order);
+      const std::vector<int> some = tokens.download();
+      all.insert(all.end(), some.begin(), some.end());
+    }
+    CHECK(draws.download() == std::vector<int>(rows, rounds));
+    return all;
+  };
+  const std::vector<int> tokens = draw(5);
+  CHECK(draw(5) == tokens);
+  CHECK(draw(6) != tokens);
+  double sum = 0.0, distance = 0.0;
+  for (const float logit : one) sum += std::exp(logit / temperature);
+  for (int v = 0; v < V; ++v) {
+    const double wanted = std::exp(one[v] / temperature) / sum * static_cast<double>(tokens.size());
+    const double found = static_cast<double>(std::ranges::count(tokens, v));
+    distance += (found - wanted) * (found - wanted) / wanted;
+  }
+  CHECK(distance < 20.5);  // chi-squared with 5 degrees of freedom: one honest sampler in a thousand is further off
+}
+
+TEST_CASE("sample: a low temperature is greedy", "[model-kernels]") {
+  const int V = 300;
+  const Floats logits = random_floats(2 * V, 45);
+  const Buffer<float> device = on_device(logits);
+  Buffer<int> draws = on_device(std::vector<int>{0, 7}), tokens(2), greedy(2);
+  sample(device.data(), 2, V, 1e-5f, 1, draws.data(), tokens.data(), in_order);
+  most_likely(device.data(), 2, V, greedy.data(), in_order);
+  CHECK(tokens.download() == greedy.download());
+}
+
+// ---- scratch ---------------------------------------------------------------------------------------------------------
+
+TEST_CASE("scratch memory is given back, and refuses what it has not got", "[model-kernels]") {
+  Scratch scratch(1024);
+  float* first = nullptr;
+  {
+    const Scratch::Frame frame(scratch);
+    first = scratch.take<float>(64);
+    CHECK(scratch.take<float>(1) == first + 64);
+    CHECK_THROWS_AS(scratch.take<float>(129), std::logic_error);
+  }
+  const Scratch::Frame frame(scratch);
+  CHECK(scratch.take<float>(256) == first);
+}
