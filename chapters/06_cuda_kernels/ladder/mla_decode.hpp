@@ -16,6 +16,7 @@ inline constexpr int latent_width = 576;  ///< numbers in a query and in a cache
 inline constexpr int value_width = 512;   ///< numbers in a value and in an output: the latent
 inline constexpr int page_tokens = 64;    ///< cached rows in a page
 
+// [problem]
 /// One decode step. All pointers are to device memory; nothing here is read on the host, so a step can be captured
 /// in a CUDA graph and replayed when the numbers behind the pointers have changed.
 struct MlaDecode {
@@ -27,6 +28,7 @@ struct MlaDecode {
   float* lse;              ///< (B,H), natural logarithm of the sum of exponentials; -inf for an empty sequence
   int batch, heads, pages, table_width;
   float scale;             ///< 1/sqrt(D) of the heads that were absorbed: 192^-0.5, never 576^-0.5
+// [problem]
 
   /// @return the query (576) of a head
   __device__ const bf16* query(int b, int h) const { return queries + (std::size_t(b) * heads + h) * latent_width; }
