@@ -8,6 +8,9 @@
 namespace kv {
 namespace {
 
+/// Fed before anything is timed: enough that nearly every expert has been chosen, and so loaded.
+constexpr index_t warm_up_tokens = 512;
+
 /// Prompts of random tokens: the cost does not depend on what is said.
 std::vector<NewTokens> random_prompts(index_t batch, index_t length, index_t vocabulary) {
   std::mt19937_64 random(1);
@@ -29,8 +32,15 @@ void run(const Arguments& arguments) {
   const Checkpoint checkpoint = open_checkpoint(arguments);
   const index_t capacity = context + prompt_tokens + new_tokens - 1;  // past the trained context too: speed does not care
   Decoder decoder = load_decoder(checkpoint, stage, {.sequences = batch, .capacity = capacity});
-  // Untimed: fills the context, and brings weights into memory that are loaded when they are first needed.
-  for (const NewTokens& part : random_prompts(batch, std::max(context, prompt_tokens), decoder.vocabulary())) {
+  // Untimed: brings weights into memory that are loaded when they are first needed, and fills the context.
+  const std::vector<NewTokens> prompts = random_prompts(batch, std::max(context, prompt_tokens), decoder.vocabulary());
+  const index_t length = prompts[0].tokens.size(), warm_ups = std::min<index_t>(16, warm_up_tokens / length);
+  for (const NewTokens& part : random_prompts(warm_ups, length, decoder.vocabulary())) {
+    decoder.truncate(0, 0);
+    decoder.last_logits({{0, part.tokens}});
+  }
+  decoder.truncate(0, 0);
+  for (const NewTokens& part : prompts) {
     decoder.last_logits({part});
     decoder.truncate(part.sequence, context);
   }

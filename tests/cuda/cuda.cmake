@@ -45,7 +45,7 @@ kv_add_simt_test(06_ladder_asan asan ${CMAKE_CURRENT_LIST_DIR}/ladder_sanitized.
 kv_add_simt_test(06_ladder_traffic traffic ${CMAKE_CURRENT_LIST_DIR}/ladder_traffic.cpp ${KV_LADDER_SOURCES})
 kv_add_simt_test(06_ladder_order plain ${CMAKE_CURRENT_LIST_DIR}/ladder_order.cpp ${KV_LADDER_SOURCES})
 
-# The model's kernels: no races, nothing read or written outside, the same bits in any order.
+# The model's kernels: no races, nothing read or written outside, right in any order.
 file(GLOB KV_MODEL_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/chapters/06_cuda_kernels/model/*.cu)
 list(FILTER KV_MODEL_SOURCES EXCLUDE REGEX "_attention\\.cu$|device_model\\.cu$|latent_down\\.cu$|_layers\\.cu$")  # lists of launches
 list(PREPEND KV_MODEL_SOURCES ${CMAKE_CURRENT_SOURCE_DIR}/06_model_kernels_test.cu)
