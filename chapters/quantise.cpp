@@ -20,7 +20,7 @@ constexpr index_t piece_elements = index_t{1} << 22;
 
 /// Matrices y = W x of every architecture that the book runs.
 constexpr std::array rounded_modules{"q_proj",  "k_proj", "v_proj",  "o_proj",    "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa",
-                                     "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"};
+                                     "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3", "lm_head"};
 
 std::string scale_name(const std::string& tensor) { return tensor + "_scale"; }
 
@@ -116,10 +116,10 @@ void require_not_rounded(const Checkpoint& checkpoint) {
 /// Modules that a reader would otherwise expect to be rounded: matrices that are no embedding.
 std::vector<std::string> modules_left(const Checkpoint& checkpoint) {
   constexpr std::string_view ending = ".weight";
-  std::vector<std::string> modules{"lm_head"};
+  std::vector<std::string> modules;
   for (const std::string& name : checkpoint.names()) {
     const std::vector<index_t> shape = checkpoint.raw(name).shape;
-    if (shape.size() == 2 && !is_rounded(name, shape) && name.ends_with(ending) && name != "model.embed_tokens.weight" && name != "lm_head.weight")
+    if (shape.size() == 2 && !is_rounded(name, shape) && name.ends_with(ending) && name != "model.embed_tokens.weight")
       modules.push_back(name.substr(0, name.size() - ending.size()));
   }
   return modules;
@@ -171,7 +171,7 @@ void copy_other_files(const fs::path& from, const fs::path& to) {
 }  // namespace
 
 bool is_rounded(std::string_view tensor, const std::vector<index_t>& shape) {
-  return shape.size() == 2 && std::ranges::any_of(rounded_modules, [&](const std::string& module) { return tensor.ends_with("." + module + ".weight"); });
+  return shape.size() == 2 && std::ranges::any_of(rounded_modules, [&](const std::string& module) { return ("." + std::string(tensor)).ends_with("." + module + ".weight"); });
 }
 
 // [quantise]

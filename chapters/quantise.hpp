@@ -16,9 +16,10 @@ struct Quantised {
   std::size_t bytes_before, bytes;  ///< of all tensors
 };
 
-/// Whether a tensor's values are rounded: the projections of attention and of feed-forward halves, experts among them.
+/// Whether a tensor's values are rounded: the projections of attention and of feed-forward halves, experts among them,
+/// and the output matrix where it is not the embedding: every step reads all of it.
 /// Not rounded are
-/// - the embedding and the output matrix: published checkpoints leave both as they are, and readers count on it;
+/// - the embedding: a step reads one row of it;
 /// - a router's gate: it is small, and two scores that are nearly equal choose other experts when they are rounded;
 /// - kv_b_proj: absorption works with its transpose, and a scale of an output is none of an input, so it would have to be
 ///   widened to f32 again, which costs more memory than it came from;

@@ -83,7 +83,7 @@ void measure_int8(const Laboratory& laboratory, Report& report) {
   report.with_model("tiny-gqa and tiny-mla, stage preallocated, activations and cache in f32")
       .table("int8_perplexity", table,
              "Loss in nats per token on held-out text, each kind about a thousand tokens and never seen in training; the perplexity is e to the loss of all. In "
-             "int8: the projections of attention and feed-forward halves, one scale per output. Embedding, output matrix, gates and kv_b_proj stay in bf16.");
+             "int8: the projections of attention and feed-forward halves and tiny-mla's output matrix, one scale per output. Embeddings (in tiny-gqa the output matrix too), gates and kv_b_proj stay in bf16.");
   report.numbers("int8_perplexity", rows);
 }
 
