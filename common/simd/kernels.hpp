@@ -68,7 +68,7 @@ struct Kernels {
   /// x = e^(x - m), m the larger of *maximum and the largest x; *sum and *maximum follow. Returns e^(*maximum before - m).
   float (*softmax_block)(float* x, std::size_t count, float* maximum, float* sum);
   void (*scale)(float* x, std::size_t count, float factor);
-  /// out = silu(gate) * up
+  /// out = silu(gate) * up. `out` may be `gate`.
   void (*swiglu)(const float* gate, const float* up, std::size_t count, float* out);
 };
 

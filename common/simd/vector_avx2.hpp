@@ -13,7 +13,7 @@ constexpr int tile_outputs = 16, tile_inputs = 256;  // a block of weights for t
 constexpr bool widens_in_tile = true;                // the units that shift and convert are idle otherwise
 constexpr int max_direct_rows = 3;
 constexpr int max_tile_vectors = 6;  // rows x vectors of a tile that streams
-constexpr int dot_queries = 2, dot_columns = 3, dot_columns_alone = 1;  // alone: memory is the limit, and likes one row after the other
+constexpr int dot_queries = 2, dot_columns = 3;
 constexpr int dot_cached_floats = 4096;  // queries that stay in the first cache, half of it
 
 struct Vector {
