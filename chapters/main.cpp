@@ -7,6 +7,7 @@
 
 #include "chapters/commands/command.hpp"
 #include "common/error.hpp"
+#include "common/memory.hpp"
 
 namespace {
 
@@ -60,6 +61,7 @@ void print_error(std::string message) {
 }  // namespace
 
 int main(int count, char** words) {
+  kv::keep_freed_memory();
   try {
     run({words + 1, words + count});
     std::cout.flush();

@@ -9,10 +9,22 @@
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "common/tensor.hpp"
 
 namespace kv {
+
+/// From now on, what is freed stays with the program (on glibc): the next step or the next prompt asks for as much again, and pages fresh
+/// from the system cost more than the work that is done in them. For `main`, before there are threads.
+inline void keep_freed_memory() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);  // the most that glibc allows
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+#endif
+}
 
 /// Uninitialised memory: the threads that write it first decide where it lies. Large ones ask for huge pages.
 class Memory {
