@@ -96,8 +96,9 @@ struct Checkpoint::Files {
   std::mutex copying;  // guards copies and widened_scales
   std::map<std::string, std::unique_ptr<std::byte[]>> copies;  // of misaligned tensors
   std::map<std::string, std::vector<float>> widened_scales;    // of i8 matrices, by the name of the matrix
-  std::mutex packing;  // guards linears; taken before copying
+  std::mutex packing;  // guards linears and report_packed; taken before copying
   std::map<std::string, std::weak_ptr<const Linear>> linears;
+  std::function<void(std::size_t bytes)> report_packed;
 
  private:
   void open_single();
@@ -353,7 +354,13 @@ std::shared_ptr<const Linear> Checkpoint::linear(std::string_view name, index_t 
   auto linear = std::make_shared<const Linear>(weight);
   known = linear;
   found.file->drop({found.entry.data, found.entry.bytes});  // or all weights would be in memory twice
+  if (files_->report_packed) files_->report_packed(found.entry.bytes);
   return linear;
+}
+
+void Checkpoint::on_packed(std::function<void(std::size_t bytes)> report) const {
+  const std::lock_guard lock(files_->packing);
+  files_->report_packed = std::move(report);
 }
 
 }  // namespace kv

@@ -4,6 +4,7 @@
 /// Files are memory-mapped and hostile: every number in a header is checked before it is used.
 /// @see https://github.com/huggingface/safetensors#format
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -59,6 +60,9 @@ class Checkpoint {
   /// uses the same copy, which is freed with its last holder. Safe to call from several threads.
   /// @throws Error as matrix()
   std::shared_ptr<const Linear> linear(std::string_view name, index_t outputs, index_t inputs) const;
+
+  /// Calls `report` whenever linear() has packed another matrix, with the bytes of its tensor. An empty function ends it.
+  void on_packed(std::function<void(std::size_t bytes)> report) const;
 
   /// A tensor's bytes, to be copied as they are.  @throws Error when it is missing
   RawTensor raw(std::string_view name) const;

@@ -327,9 +327,13 @@ TEST_CASE("a tensor's bytes can be had whatever its dtype", "[checkpoint]") {
 TEST_CASE("linear layers are packed once for all holders, and freed with the last one", "[checkpoint]") {
   const Single files(safetensors("{" + tensor("w", "F32", "2,3", 0, 24) + "}", bytes_of({1, 2, 3, 4, 5, 6})));
   const Checkpoint checkpoint = files.open(), copy = checkpoint;
+  std::vector<std::size_t> packed;
+  checkpoint.on_packed([&](std::size_t bytes) { packed.push_back(bytes); });
   auto first = checkpoint.linear("w", 2, 3);
   auto second = copy.linear("w", 2, 3);
   CHECK(first == second);
+  CHECK(packed == std::vector<std::size_t>{24});  // reported once, as it was packed once
+  checkpoint.on_packed({});
   CHECK(((*first)(Tensor<2>{{1, 10, 100}}) == Tensor<2>{{321, 654}}));
 
   const std::weak_ptr<const Linear> watched = first;

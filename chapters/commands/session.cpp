@@ -5,6 +5,7 @@
 #include <fstream>
 #include <iostream>
 
+#include "chapters/commands/table.hpp"
 #include "common/error.hpp"
 #include "common/parallel.hpp"
 
@@ -23,6 +24,8 @@ std::vector<Token> token_list(const Json& value) {
   for (index_t i = 0; i < value.length(); ++i) tokens.push_back(static_cast<Token>(value.at(i).integer()));
   return tokens;
 }
+
+std::string megabytes(std::size_t bytes) { return grouped(bytes / 1000000) + " MB"; }
 
 }  // namespace
 
@@ -101,8 +104,13 @@ index_t require_context(const Checkpoint& checkpoint, index_t tokens) {
 }
 
 Decoder load_decoder(const Checkpoint& checkpoint, const Stage& stage, const Limits& limits) {
-  show_progress("loading " + checkpoint.directory().string() + " ...");
+  const std::string loading = "loading " + checkpoint.directory().string() + ": ", of_all = " of " + megabytes(checkpoint.bytes());
+  show_progress(loading + "0" + of_all);
+  checkpoint.on_packed([=, packed = std::size_t{0}](std::size_t bytes) mutable {
+    show_progress(loading + megabytes(packed += bytes) + of_all);
+  });
   Decoder decoder = make_decoder(checkpoint, stage, limits);
+  checkpoint.on_packed({});  // experts are packed when they are first chosen
   clear_progress();
   return decoder;
 }

@@ -3,7 +3,14 @@ add_executable(kernel_bench EXCLUDE_FROM_ALL
   ${CMAKE_CURRENT_LIST_DIR}/kernel_bench.cpp ${CMAKE_CURRENT_LIST_DIR}/kernel_report.cpp ${CMAKE_CURRENT_LIST_DIR}/limits.cpp
   ${PROJECT_SOURCE_DIR}/docs/measure/report.cpp ${PROJECT_SOURCE_DIR}/docs/measure/plot.cpp
   ${PROJECT_SOURCE_DIR}/chapters/commands/table.cpp)
-target_link_libraries(kernel_bench PRIVATE kv_common)
+target_link_libraries(kernel_bench PRIVATE kv_chapters)
+find_path(KV_OPENBLAS_INCLUDE cblas-openblas.h)  # optional: what a library makes of the same products without any order
+find_library(KV_OPENBLAS openblas)
+if(KV_OPENBLAS_INCLUDE AND KV_OPENBLAS)
+  target_include_directories(kernel_bench PRIVATE ${KV_OPENBLAS_INCLUDE})
+  target_compile_definitions(kernel_bench PRIVATE KV_OPENBLAS)
+  target_link_libraries(kernel_bench PRIVATE ${KV_OPENBLAS})
+endif()
 set(KV_LIMIT_FLAGS -O3 -ffast-math -ffp-contract=fast -march=native -Wno-psabi)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   list(APPEND KV_LIMIT_FLAGS -mprefer-vector-width=512)

@@ -22,6 +22,11 @@
 #include <sys/mman.h>
 #endif
 
+#ifdef KV_OPENBLAS
+#include <cblas-openblas.h>
+#endif
+
+#include "chapters/01_uncached_attention/attend_shared.hpp"
 #include "common/dot.hpp"
 #include "common/linear.hpp"
 #include "common/parallel.hpp"
@@ -184,6 +189,41 @@ void add_attention(std::vector<Item>& items, Buffers& buffers) {
   items.push_back({"softmax 8192", 0, 0, [&buffers] { softmax({buffers.weights.data(), 8192}); }});
 }
 
+/// The attention of one new token in one layer, as the chapters compute it: 16 heads that share latents, 4 that share keys and values.
+void add_decode_attention(std::vector<Item>& items, Buffers& buffers) {
+  struct Case { const char* name; index_t heads, width, summed; bool values_are_keys; };
+  constexpr index_t S = 8192;
+  for (const Case c : {Case{"attention 16 heads x 8192 latents of 576", 16, 576, 512, true}, Case{"attention 4 heads x 8192 rows of 128", 4, 128, 128, false}}) {
+    const index_t size = S * (c.values_are_keys ? c.width : c.width + c.summed);
+    items.push_back({c.name, 2.0 * static_cast<double>(c.heads * S * (c.width + c.summed)), 4.0 * static_cast<double>(size),
+                     [=, &buffers, visible = std::vector<index_t>(c.heads, S), turn = index_t{0}]() mutable {
+                       const float* rows = buffers.cache.data() + turn++ % (buffers.cache.size() / size) * size;
+                       const RowsView keys{rows, c.width, S, c.width};
+                       const RowsView values{c.values_are_keys ? rows : rows + S * c.width, c.values_are_keys ? c.width : c.summed, S, c.summed};
+                       attend_shared({buffers.queries.data(), c.width, c.heads, c.width}, visible, {keys, values}, buffers.out.data());
+                     }});
+  }
+}
+
+#ifdef KV_OPENBLAS
+/// Products of many rows by a library that promises no order: a prompt's layer, and the scores and sums of 16 queries.
+void add_library(std::vector<Item>& items, Buffers& buffers, index_t thread_count) {
+  openblas_set_num_threads(static_cast<int>(thread_count));
+  struct Case { std::string name; int M, N, K; CBLAS_TRANSPOSE transposed; };
+  constexpr int inputs = Layers::inputs, outputs = Layers::outputs;
+  for (const Case& c : {Case{"library f32 rows 48", 48, outputs, inputs, CblasTrans}, Case{"library f32 rows 512", 512, outputs, inputs, CblasTrans},
+                        Case{"library dot_rows 16 x 8192 x 576", 16, 8192, 576, CblasTrans},
+                        Case{"library add_weighted_rows 16 x 8192 x 512", 16, 512, 8192, CblasNoTrans}}) {
+    const int size = c.N * c.K, columns = c.transposed == CblasTrans ? c.K : c.N;
+    items.push_back({c.name, 2.0 * c.M * c.N * c.K, 4.0 * size, [=, &buffers, turn = index_t{0}]() mutable {
+                       const float* b = buffers.cache.data() + turn++ % (buffers.cache.size() / static_cast<index_t>(size)) * static_cast<index_t>(size);
+                       const float* a = c.transposed == CblasTrans ? buffers.x.data() : buffers.weights.data();
+                       cblas_sgemm(CblasRowMajor, CblasNoTrans, c.transposed, c.M, c.N, c.K, 1.0f, a, c.K, b, columns, 0.0f, buffers.out.data(), c.N);
+                     }});
+  }
+}
+#endif
+
 /// The machine's limits, on all threads at once.
 struct Limits {
   const Buffers& buffers;
@@ -265,6 +305,10 @@ int main(int count, char** values) {
   std::vector<Item> items;
   add_linear(items, buffers, layers);
   add_attention(items, buffers);
+  add_decode_attention(items, buffers);
+#ifdef KV_OPENBLAS
+  add_library(items, buffers, options.thread_count);
+#endif
   std::erase_if(items, [&](const Item& item) { return item.name.find(options.only) == std::string::npos; });
 
   Limits limits(buffers, options.thread_count);

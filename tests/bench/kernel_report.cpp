@@ -38,20 +38,25 @@ MarkdownTable linear_table(const std::vector<KernelResult>& results) {
 }
 
 MarkdownTable attention_table(const std::vector<KernelResult>& results) {
-  MarkdownTable table{{"queries x rows x width", "GFLOP/s", "GB/s", "of the limit"}};
+  MarkdownTable table{{"work", "GFLOP/s", "GB/s", "of the limit"}};
   for (const KernelResult& result : results)
-    if (result.name.starts_with("dot_rows") || result.name.starts_with("add_weighted_rows"))
+    if (result.name.starts_with("dot_rows") || result.name.starts_with("add_weighted_rows") || result.name.starts_with("attention"))
       table.push_back({"`" + result.name + "`", decimal(result.operations / result.seconds * 1e-9, 1),
                        decimal(result.bytes / result.seconds * 1e-9, 1), percent(result.share)});
   return table;
 }
 
-/// Our kernels, and the same work without any order to keep.
+/// Our kernels, and the same work without any order to keep. Where rows are many the other one is a library's, if it was there.
 MarkdownTable order_table(const std::vector<KernelResult>& results) {
   MarkdownTable table{{"work", "fixed order, us", "any order, us", "fixed / any"}};
   for (const auto& [ours, theirs] : {std::pair{"linear f32 rows 1", "unordered f32 rows 1"},
                                      std::pair{"linear bf16 rows 1", "unordered bf16 rows 1"},
-                                     std::pair{"dot_rows 1 x 8192 x 128", "unordered dot_rows 1 x 8192 x 128"}}) {
+                                     std::pair{"dot_rows 1 x 8192 x 128", "unordered dot_rows 1 x 8192 x 128"},
+                                     std::pair{"linear f32 rows 48", "library f32 rows 48"},
+                                     std::pair{"linear f32 rows 512", "library f32 rows 512"},
+                                     std::pair{"dot_rows 16 x 8192 x 576", "library dot_rows 16 x 8192 x 576"},
+                                     std::pair{"add_weighted_rows 16 x 8192 x 512", "library add_weighted_rows 16 x 8192 x 512"}}) {
+    if (std::ranges::find(results, theirs, &KernelResult::name) == results.end()) continue;
     const double fixed = find(results, ours).seconds, any = find(results, theirs).seconds;
     table.push_back({ours, decimal(fixed * 1e6, 0), decimal(any * 1e6, 0), decimal(fixed / any, 2)});
   }
