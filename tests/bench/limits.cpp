@@ -43,7 +43,7 @@ void multiply(const Weight* weights, std::size_t outputs, std::size_t inputs, co
 #pragma GCC unroll 8
       for (int v = 0; v < 8; ++v) {
         const std::size_t i = k + v * lanes;
-        if (i % (64 / sizeof(Weight)) == 0) __builtin_prefetch(w + i + 1024 / sizeof(Weight));
+        if (i % (64 / sizeof(Weight)) == 0) __builtin_prefetch(w + i + 1024 / sizeof(Weight), 0, 2);
         sums[v] += load_weights(w + i) * load<Floats>(x + i);
       }
     }
@@ -75,7 +75,7 @@ std::uint64_t read_all(const void* data, std::size_t bytes) {
 #pragma GCC unroll 4
     for (int v = 0; v < 4; ++v) {
       const char* p = static_cast<const char*>(data) + v * quarter + i;
-      __builtin_prefetch(p + 1024);
+      __builtin_prefetch(p + 1024, 0, 2);  // to the second cache: on a Zen 4 a seventh faster than to the first
 #pragma GCC unroll 4
       for (int part = 0; part < 64; part += 4 * lanes) sums[v] += load<Longs>(p + part);
     }
