@@ -137,6 +137,21 @@ struct Buffers {
   index_t taken = 0;
 };
 
+/// One row without any order to keep. Stands next to the kernel it is compared with, so that both meet the same minute.
+Item unordered_row(Buffers& buffers, DType type) {
+  constexpr index_t K = Layers::inputs, N = Layers::outputs;
+  const index_t bytes = K * N * element_size(type);
+  return {"unordered " + std::string(name(type)) + " rows 1", 2.0 * 4 * K * N, 4.0 * static_cast<double>(bytes), [=, &buffers] {
+            for (int i = 0; i < 4; ++i) {
+              const float* w = buffers.next(bytes / sizeof(float));
+              if (type == DType::f32)
+                bench::multiply_unordered(w, N, K, buffers.x.data(), buffers.y.data());
+              else
+                bench::multiply_unordered(reinterpret_cast<const std::uint16_t*>(w), N, K, buffers.x.data(), buffers.y.data());
+            }
+          }};
+}
+
 void add_linear(std::vector<Item>& items, Buffers& buffers, std::vector<Layers>& layers) {
   constexpr index_t K = Layers::inputs, N = Layers::outputs;
   for (Layers& layer : layers)
@@ -150,21 +165,8 @@ void add_linear(std::vector<Item>& items, Buffers& buffers, std::vector<Layers>&
                          for (index_t i = 0; i < repetitions; ++i)
                            layer.next().multiply(rows, buffers.x.data(), K, buffers.y.data(), N);
                        }});
+      if (rows == 1 && (type == DType::f32 || type == DType::bf16)) items.push_back(unordered_row(buffers, type));
     }
-  for (const index_t size : {4, 2}) {
-    const index_t bytes = K * N * size;
-    items.push_back({"unordered " + std::string(size == 4 ? "f32" : "bf16") + " rows 1", 2.0 * 4 * K * N,
-                     4.0 * static_cast<double>(bytes), [&buffers, bytes, size] {
-                       for (int i = 0; i < 4; ++i) {
-                         const float* w = buffers.next(bytes / sizeof(float));
-                         if (size == 4)
-                           bench::multiply_unordered(w, N, K, buffers.x.data(), buffers.y.data());
-                         else
-                           bench::multiply_unordered(reinterpret_cast<const std::uint16_t*>(w), N, K, buffers.x.data(),
-                                                     buffers.y.data());
-                       }
-                     }});
-  }
 }
 
 /// Q queries over S cached rows of a given width: heads of 128, and latents of 576 whose first 512 are summed.
@@ -182,6 +184,11 @@ void add_attention(std::vector<Item>& items, Buffers& buffers) {
     items.push_back({"dot_rows " + label + std::to_string(c.width), work(c.width), bytes, [=, &buffers] {
                        for (index_t i = 0; i < repetitions; ++i) dot_rows(queries, rows(), buffers.out.data(), c.count);
                      }});
+    if (c.queries == 1 && c.width == 128)
+      items.push_back({"unordered dot_rows 1 x 8192 x 128", 2.0 * 4 * 8192 * 128, 4.0 * 4 * 8192 * 128, [&buffers] {
+                         for (int i = 0; i < 4; ++i)
+                           bench::multiply_unordered(buffers.next(8192 * 128), 8192, 128, buffers.queries.data(), buffers.out.data());
+                       }});
     items.push_back({"add_weighted_rows " + label + std::to_string(c.summed), work(c.summed), bytes * static_cast<double>(c.summed) / static_cast<double>(c.width),
                      [=, &buffers] {
                        for (index_t i = 0; i < repetitions; ++i) {
@@ -191,10 +198,6 @@ void add_attention(std::vector<Item>& items, Buffers& buffers) {
                        }
                      }});
   }
-  items.push_back({"unordered dot_rows 1 x 8192 x 128", 2.0 * 4 * 8192 * 128, 4.0 * 4 * 8192 * 128, [&buffers] {
-                     for (int i = 0; i < 4; ++i)
-                       bench::multiply_unordered(buffers.next(8192 * 128), 8192, 128, buffers.queries.data(), buffers.out.data());
-                   }});
   items.push_back({"softmax 8192", 0, 0, [&buffers] { softmax({buffers.weights.data(), 8192}); }});
 }
 
