@@ -113,10 +113,12 @@ void require_not_rounded(const Checkpoint& checkpoint) {
 
 // ---- other files ----
 
-/// Modules that a reader would otherwise expect to be rounded: matrices that are no embedding.
+/// Modules that a reader would otherwise expect to be rounded: matrices that are no embedding, and an output matrix that
+/// is the embedding and so has no tensor of its own.
 std::vector<std::string> modules_left(const Checkpoint& checkpoint) {
   constexpr std::string_view ending = ".weight";
   std::vector<std::string> modules;
+  if (!checkpoint.has("lm_head.weight")) modules.push_back("lm_head");
   for (const std::string& name : checkpoint.names()) {
     const std::vector<index_t> shape = checkpoint.raw(name).shape;
     if (shape.size() == 2 && !is_rounded(name, shape) && name.ends_with(ending) && name != "model.embed_tokens.weight")
@@ -171,7 +173,8 @@ void copy_other_files(const fs::path& from, const fs::path& to) {
 }  // namespace
 
 bool is_rounded(std::string_view tensor, const std::vector<index_t>& shape) {
-  return shape.size() == 2 && std::ranges::any_of(rounded_modules, [&](const std::string& module) { return ("." + std::string(tensor)).ends_with("." + module + ".weight"); });
+  const std::string path = "." + std::string(tensor);  // lm_head stands at the top
+  return shape.size() == 2 && std::ranges::any_of(rounded_modules, [&](const std::string& module) { return path.ends_with("." + module + ".weight"); });
 }
 
 // [quantise]

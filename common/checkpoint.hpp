@@ -62,6 +62,7 @@ class Checkpoint {
   std::shared_ptr<const Linear> linear(std::string_view name, index_t outputs, index_t inputs) const;
 
   /// Calls `report` whenever linear() has packed another matrix, with the bytes of its tensor. An empty function ends it.
+  /// It is called under a lock and must not call linear().
   void on_packed(std::function<void(std::size_t bytes)> report) const;
 
   /// A tensor's bytes, to be copied as they are.  @throws Error when it is missing

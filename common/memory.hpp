@@ -17,8 +17,8 @@
 
 namespace kv {
 
-/// From now on, what is freed stays with the program (on glibc): the next step or the next prompt asks for as much again, and pages fresh
-/// from the system cost more than the work that is done in them. For `main`, before there are threads.
+/// From now on, what is freed stays with the program (on glibc): the next step or prompt asks for as much again, and need
+/// not wait for fresh pages. For `main`, before there are threads.
 inline void keep_freed_memory() {
 #ifdef __GLIBC__
   mallopt(M_MMAP_THRESHOLD, 32 << 20);  // the most that glibc allows

@@ -150,6 +150,12 @@ TEST_CASE("quantise: other files are copied, config.json gains one member and ke
   CHECK(std::ranges::count(ignored, "model.layers.4.mlp.gate") == 1);
 }
 
+TEST_CASE("quantise: an output matrix that is the embedding is named among what stays", "[quantise]") {
+  const Json ignored = QuantisedCopy(shipped("tiny-gqa")).open().config().at("quantization_config").at("ignore");
+  REQUIRE(ignored.length() == 1);
+  CHECK(ignored.at(index_t{0}).text() == "lm_head");
+}
+
 TEST_CASE("quantise: every stage keeps its promise on rounded weights", "[quantise]") {
   const auto model = GENERATE(as<std::string>(), "tiny-gqa", "tiny-mla");
   CAPTURE(model);

@@ -246,7 +246,7 @@ struct Limits {
 
   void measure() {
     peaks.push_back(rate([](index_t) { return bench::multiply_add_registers(100000); }));
-    const index_t bytes = index_t{16} << 20;
+    const index_t bytes = std::min(index_t{16} << 20, buffers.cache.size() / thread_count * sizeof(float));
     const float* const data = buffers.next(thread_count * bytes / sizeof(float));
     bandwidths.push_back(rate([&](index_t thread) {
       sum += bench::read_all(reinterpret_cast<const std::byte*>(data) + thread * bytes, bytes);
