@@ -33,25 +33,27 @@ JsonObject describe(const cuda::Ceilings& ceilings, const Machine& machine) {
   return object;
 }
 
-JsonObject describe(const cuda::RungTime& rung, const Machine& machine) {
-  JsonObject object;
-  object.set("rung", static_cast<index_t>(rung.number)).set("name", rung.name);
-  if (!rung.skipped.empty()) return object.set("skipped", rung.skipped);
+JsonObject describe(JsonObject object, const cuda::KernelTime& kernel, const Machine& machine) {
+  object.set("name", kernel.name);
+  if (!kernel.skipped.empty()) return object.set("skipped", kernel.skipped);
   if (machine.is_cpu) return object.set("ran", true);
-  return object.set("microseconds", rung.microseconds)
-      .set("gb_per_s", rung.bytes_per_s / 1e9)
-      .set("tflop_per_s", rung.flop_per_s / 1e12)
-      .set("roofline_share", rung.roofline_share);
+  return object.set("microseconds", kernel.microseconds)
+      .set("gb_per_s", kernel.bytes_per_s / 1e9)
+      .set("tflop_per_s", kernel.flop_per_s / 1e12)
+      .set("roofline_share", kernel.roofline_share);
 }
 
 JsonObject describe(const cuda::DecodeShape& shape, const cuda::Ceilings& ceilings, const cuda::BenchSizes& sizes, const Machine& machine) {
+  const cuda::LadderTimes times = cuda::measure_ladder(shape, ceilings, sizes);
   std::vector<JsonObject> rungs;
-  for (const cuda::RungTime& rung : cuda::measure_ladder(shape, ceilings, sizes)) rungs.push_back(describe(rung, machine));
+  for (const cuda::RungTime& rung : times.rungs)
+    rungs.push_back(describe(JsonObject().set("rung", static_cast<index_t>(rung.number)), rung.kernel, machine));
   JsonObject object;
   object.set("batch", static_cast<index_t>(shape.batch))
       .set("context", static_cast<index_t>(shape.context))
       .set("heads", static_cast<index_t>(shape.heads))
       .set("rungs", rungs);
+  if (times.flashmla) object.set("yardstick", describe(JsonObject().set("commit", times.flashmla->commit), times.flashmla->kernel, machine));
   return object;
 }
 

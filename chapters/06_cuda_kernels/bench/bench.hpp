@@ -40,14 +40,26 @@ struct Ceilings {
 };
 Ceilings measure_ceilings(const BenchSizes& sizes);
 
-/// One rung of the ladder on one problem.
+/// One kernel on one problem.
+struct KernelTime {
+  std::string name;
+  std::string skipped = "";    ///< why; empty when it ran
+  double microseconds = 0.0;
+  double bytes_per_s = 0.0, flop_per_s = 0.0;
+  double roofline_share = 0.0; ///< the time that the ceilings allow, over the time measured
+};
 struct RungTime {
   int number;
-  std::string name;
-  std::string skipped;         ///< why; empty when it ran
-  double microseconds;
-  double bytes_per_s, flop_per_s;
-  double roofline_share;       ///< the time that the ceilings allow, over the time measured
+  KernelTime kernel;
+};
+/// A kernel that is not the book's.
+struct Yardstick {
+  std::string commit;          ///< of its sources; empty where it is not known
+  KernelTime kernel;
+};
+struct LadderTimes {
+  std::vector<RungTime> rungs;
+  std::optional<Yardstick> flashmla;  ///< none where the program is built without it
 };
 
 /// A decode step of absorbed MLA: sequences of equal length, pages in random order.
@@ -56,7 +68,8 @@ struct DecodeShape {
 };
 std::vector<DecodeShape> full_shapes();
 std::vector<DecodeShape> tiny_shapes();
-std::vector<RungTime> measure_ladder(const DecodeShape& shape, const Ceilings& ceilings, const BenchSizes& sizes);
+/// All on the same buffers. @throws Error where FlashMLA's results are not those of the last rung
+LadderTimes measure_ladder(const DecodeShape& shape, const Ceilings& ceilings, const BenchSizes& sizes);
 
 /// Decode with a whole model of random weights, made on the device: from the host, token ids in and out.
 struct ModelShape {

@@ -3,7 +3,9 @@
 #include <numeric>
 #include <random>
 
+#include "chapters/06_cuda_kernels/bench/agreement.hpp"
 #include "chapters/06_cuda_kernels/bench/bench.hpp"
+#include "chapters/06_cuda_kernels/bench/flashmla.hpp"
 #include "chapters/06_cuda_kernels/bench/random.hpp"
 #include "chapters/06_cuda_kernels/bench/timing.hpp"
 #include "chapters/06_cuda_kernels/ladder/ladder.hpp"
@@ -36,6 +38,14 @@ struct RandomProblem {
                .table_width = table_width, .scale = 1.0f / std::sqrt(192.0f)};
     require_fit(problem);
   }
+
+  Decoded results() const { return {output.download(), lse.download()}; }
+  /// Makes all results NaN, so that one that is not written shows. Waits.
+  void poison() {
+    check(cudaMemset(output.data(), 0xff, output.size() * sizeof(bf16)), "poison");
+    check(cudaMemset(lse.data(), 0xff, lse.size() * sizeof(float)), "poison");
+    check(cudaDeviceSynchronize(), "poison");
+  }
 };
 
 /// Bytes that must be read and written: the cache once, queries, results.
@@ -54,7 +64,7 @@ std::vector<DecodeShape> full_shapes() { return {{128, 4096, 16}, {128, 4096, 12
 std::vector<DecodeShape> tiny_shapes() { return {{2, 100, 16}}; }
 
 // [measure]
-std::vector<RungTime> measure_ladder(const DecodeShape& shape, const Ceilings& ceilings, const BenchSizes& sizes) {
+LadderTimes measure_ladder(const DecodeShape& shape, const Ceilings& ceilings, const BenchSizes& sizes) {
   const DeviceProperties& device = device_properties();
   const double bytes = least_bytes(shape), work = operations(shape);
   const double roofline = std::max(bytes / ceilings.copy_bytes_per_s, work / ceilings.matrix_flop_per_s()) * 1e6;
@@ -63,21 +73,40 @@ std::vector<RungTime> measure_ladder(const DecodeShape& shape, const Ceilings& c
   for (int copy = 0; copy < copies; ++copy) problems.push_back(std::make_unique<RandomProblem>(shape, static_cast<unsigned>(copy + 1)));
 
   Stream stream;
-  std::vector<RungTime> times;
+  const auto measure = [&](const char* name, const std::function<void(const MlaDecode&)>& launch) {
+    const double microseconds = median_microseconds(stream, sizes.rounds, copies, [&](int copy) { launch(problems[copy]->problem); });
+    return KernelTime{.name = name, .microseconds = microseconds, .bytes_per_s = bytes / microseconds * 1e6,
+                      .flop_per_s = work / microseconds * 1e6, .roofline_share = roofline / microseconds};
+  };
+
+  LadderTimes times;
+  RandomProblem& first = *problems[0];
   for (const Rung& rung : ladder()) {
-    RungTime time{.number = rung.number, .name = rung.name, .skipped = why_not(rung, device), .microseconds = 0.0,
-                  .bytes_per_s = 0.0, .flop_per_s = 0.0, .roofline_share = 0.0};
-    if (time.skipped.empty()) {
-      Buffer<std::byte> workspace(rung.workspace_bytes(problems[0]->problem, device.multiprocessors));
-      time.microseconds = median_microseconds(stream, sizes.rounds, copies, [&](int copy) {
-        rung.launch(problems[copy]->problem, {workspace.data(), device.multiprocessors, stream.get()});
-      });
-      time.bytes_per_s = bytes / time.microseconds * 1e6;
-      time.flop_per_s = work / time.microseconds * 1e6;
-      time.roofline_share = roofline / time.microseconds;
+    if (const std::string reason = why_not(rung, device); !reason.empty()) {
+      times.rungs.push_back({rung.number, {.name = rung.name, .skipped = reason}});
+      continue;
     }
-    times.push_back(time);
+    Buffer<std::byte> workspace(rung.workspace_bytes(first.problem, device.multiprocessors));
+    times.rungs.push_back({rung.number, measure(rung.name, [&](const MlaDecode& problem) {
+      rung.launch(problem, {workspace.data(), device.multiprocessors, stream.get()});
+    })});
   }
+  if (!has_flashmla()) return times;
+
+  times.flashmla = {.commit = flashmla_commit(), .kernel = {.name = "FlashMLA"}};
+  KernelTime& yardstick = times.flashmla->kernel;
+  if (!device.has_wgmma()) {
+    yardstick.skipped = "FlashMLA's dense decode needs compute capability 9.0";
+    return times;
+  }
+  FlashMlaDecode flashmla(first.problem, device.multiprocessors);
+  const auto launch = [&](const MlaDecode& problem) { flashmla.queue(problem, stream.get()); };
+  const Decoded expected = first.results();  // the last rung's
+  first.poison();
+  launch(first.problem);
+  stream.synchronize();
+  require_agreement(yardstick.name, first.results(), expected);
+  yardstick = measure("FlashMLA", launch);
   return times;
 }
 // [measure]
