@@ -2,6 +2,7 @@
 /// ladder_tables FOLDER: writes ladder.md, the rungs with what was predicted and, where a file of tests/gpu/verify lies in
 /// FOLDER, what was measured; and ladder_traffic.md, what each rung reads, counted on the CPU runtime. Built in the
 /// runtime's traffic mode. docs/measure/run calls it.
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <iostream>
@@ -33,6 +34,7 @@ std::string decimal(double value, int digits) {
 struct Measured {
   std::string circumstances;
   std::map<std::pair<int, int>, double> shares;  // (rung, heads) -> share of the roofline
+  std::map<int, double> flashmla;                // heads -> the same of FlashMLA, where it was built in
 };
 
 std::vector<Measured> measured_on_gpus(const fs::path& folder) {
@@ -44,15 +46,20 @@ std::vector<Measured> measured_on_gpus(const fs::path& folder) {
     Measured run{.circumstances = report.at("device").text() + ", driver " + report.at("driver").text() + ", CUDA " +
                                   report.at("cuda").text() + ", " + report.at("date").text().substr(0, 10) + ", commit " +
                                   report.at("commit").text().substr(0, 7),
-                 .shares = {}};
+                 .shares = {},
+                 .flashmla = {}};
     const Json shapes = report.at("benchmark").at("ladder");
     for (index_t i = 0; i < shapes.length(); ++i) {
       const Json shape = shapes.at(i), rungs = shape.at("rungs");
       if (shape.at("batch").integer() != batch || shape.at("context").integer() != context) continue;
+      const int heads = static_cast<int>(shape.at("heads").integer());
       for (index_t r = 0; r < rungs.length(); ++r)
         if (rungs.at(r).has("roofline_share"))
-          run.shares[{static_cast<int>(rungs.at(r).at("rung").integer()), static_cast<int>(shape.at("heads").integer())}] =
-              rungs.at(r).at("roofline_share").number();
+          run.shares[{static_cast<int>(rungs.at(r).at("rung").integer()), heads}] = rungs.at(r).at("roofline_share").number();
+      if (!shape.has("yardstick") || !shape.at("yardstick").has("roofline_share")) continue;
+      const std::string of = shape.at("yardstick").at("commit").text();
+      if (run.flashmla.empty() && !of.empty()) run.circumstances += ", FlashMLA " + of;
+      run.flashmla[heads] = shape.at("yardstick").at("roofline_share").number();
     }
     runs.push_back(std::move(run));
   }
@@ -64,10 +71,12 @@ std::string predicted(const std::optional<Percent>& percent) {
   return std::to_string(percent->low) + (percent->low == percent->high ? "" : "-" + std::to_string(percent->high)) + "%";
 }
 
-std::string measured(const std::vector<Measured>& runs, int rung, int heads) {
+/// @param shares a member of each run
+template <class Key>
+std::string measured(const std::vector<Measured>& runs, std::map<Key, double> Measured::* shares, const Key& key) {
   std::string text;
   for (const Measured& run : runs)
-    if (const auto found = run.shares.find({rung, heads}); found != run.shares.end())
+    if (const auto found = (run.*shares).find(key); found != (run.*shares).end())
       text += (text.empty() ? "" : ", ") + decimal(100 * found->second, 0) + "%";
   return text.empty() ? "not measured yet" : text;
 }
@@ -75,10 +84,15 @@ std::string measured(const std::vector<Measured>& runs, int rung, int heads) {
 std::string ladder_table(const std::vector<Measured>& runs) {
   std::string text = "| rung | what it removes | predicted, 16 heads | measured | predicted, 128 heads | measured |\n"
                      "| --- | --- | ---: | ---: | ---: | ---: |\n";
+  const auto rung_at = [&](int rung, int heads) { return measured(runs, &Measured::shares, {rung, heads}); };
   for (const Rung& rung : ladder())
     text += "| " + std::to_string(rung.number) + " " + rung.name + " | " + rung.removes + " | " +
-            predicted(rung.prediction.at_16_heads) + " | " + measured(runs, rung.number, 16) + " | " +
-            predicted(rung.prediction.at_128_heads) + " | " + measured(runs, rung.number, 128) + " |\n";
+            predicted(rung.prediction.at_16_heads) + " | " + rung_at(rung.number, 16) + " | " +
+            predicted(rung.prediction.at_128_heads) + " | " + rung_at(rung.number, 128) + " |\n";
+  const bool beside_flashmla = std::any_of(runs.begin(), runs.end(), [](const Measured& run) { return !run.flashmla.empty(); });
+  if (beside_flashmla)
+    text += "| FlashMLA | a yardstick, its schedule not counted | - | " + measured(runs, &Measured::flashmla, 16) + " | - | " +
+            measured(runs, &Measured::flashmla, 128) + " |\n";
   text += "\n<div class=\"measured\">Share of the roofline, batch " + std::to_string(batch) + ", context " +
           std::to_string(context) + ". Predicted for an H200. ";
   if (runs.empty()) text += "No GPU has run these kernels yet.";
