@@ -88,7 +88,7 @@ TEST_CASE("launches that no GPU accepts throw, and the next one works", "[cuda]"
 TEST_CASE("a launch's error says what it was", "[cuda]") {
   Buffer<float> numbers(32);
   CHECK_THROWS_WITH(launch({1, 2000}, add, numbers.data(), 1.0f, 10),
-                    "launch: invalid configuration argument");
+                    "launch: invalid argument");
 }
 
 TEST_CASE("more than 48 KiB of shared memory", "[cuda]") {

@@ -34,8 +34,8 @@ template <class... Parameters, class... Arguments>
 void launch(const Launch& shape, void (*kernel)(Parameters...), Arguments&&... arguments) {
   static_assert(sizeof...(Parameters) == sizeof...(Arguments));
 #if defined(__CUDACC__)
-  constexpr std::size_t always_granted = 48 * 1024;
-  if (shape.shared_bytes > always_granted)
+  // 48 KiB are granted without asking, but a kernel's static shared memory counts too, and is not known here.
+  if (shape.shared_bytes > 0)
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes)),
           "launch: shared memory");
   cudaLaunchConfig_t configuration{};

@@ -96,7 +96,7 @@ bool launch_is_legal(dim3 grid, dim3 block, std::size_t shared_bytes) {
 Allocation allocation_of(const void* address) { return allocations().find(static_cast<const char*>(address)); }
 
 cudaError_t launch(dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream, std::function<void()> thread) {
-  if (!launch_is_legal(grid, block, shared_bytes)) return remember(cudaErrorInvalidConfiguration);
+  if (!launch_is_legal(grid, block, shared_bytes)) return remember(cudaErrorInvalidValue);  // as cudaLaunchKernelEx on a GPU
   return submit(stream, [=, thread = std::move(thread)] { run_grid(grid, block, shared_bytes, thread); });
 }
 
@@ -109,7 +109,6 @@ const char* cudaGetErrorString(cudaError_t error) {
     case cudaSuccess: return "no error";
     case cudaErrorInvalidValue: return "invalid argument";
     case cudaErrorMemoryAllocation: return "out of memory";
-    case cudaErrorInvalidConfiguration: return "invalid configuration argument";
     case cudaErrorNoDevice: return "no CUDA-capable device is detected";
     case cudaErrorIllegalState: return "the operation cannot be performed in the present state";
     case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
