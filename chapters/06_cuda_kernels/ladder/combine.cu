@@ -1,31 +1,63 @@
+#include <algorithm>
+#include <utility>
+
 #include "chapters/06_cuda_kernels/ladder/four_columns.hpp"
 #include "chapters/06_cuda_kernels/ladder/online_softmax.hpp"
 #include "chapters/06_cuda_kernels/ladder/split.hpp"
+#include "chapters/06_cuda_kernels/ladder/warp.hpp"
 
 namespace kv::cuda {
 namespace {
 
-constexpr int threads = 128;
-static_assert(threads * 4 == value_width, "each thread sums four columns");
+constexpr int teams = 4, team_threads = value_width / 4, threads = teams * team_threads;  // a thread has four columns
+constexpr int blocks_of_head = 16;  // at most: nearly all sequences of a large batch have one reader, and need none
+
+/// A weighted mean of rows, and the log-sum-exp that it counts with.
+struct Part {
+  FourColumns value;
+  float lse;
+};
 
 // [combine]
 /// A part's weight is the share of its exponentials in the sum of all: a softmax over the log-sum-exps.
-__global__ void __launch_bounds__(threads) combine_kernel(const MlaDecode problem, const SplitWork work) {
-  const int h = blockIdx.x, b = blockIdx.y;
-  const Readers readers = work.schedule.readers[b];
-  if (readers.count == 1) return;  // that one has written the result
+template <class PartAt>
+__device__ Part mix(int first, int end, int step, const PartAt& part_at) {
   OnlineSoftmax softmax;
   FourColumns value;
-  for (int k = readers.first; k < readers.first + readers.count; ++k) {
-    const Partial part = partial_place(work, k, b, problem.heads);
-    value.scale(softmax.renew(part.lse[h]));
-    const float weight = softmax.weight(part.lse[h]);
+#pragma unroll 4  // their reads do not wait for one another
+  for (int k = first; k < end; k += step) {
+    const auto [four, lse] = part_at(k);
+    value.scale(softmax.renew(lse));
+    const float weight = softmax.weight(lse);
     softmax.sum += weight;
-    value.add(weight, reinterpret_cast<const float4*>(part.values + h * value_width)[threadIdx.x]);
+    value.add(weight, four);
   }
   value.scale(softmax.normalisation());
-  value.store(problem.output + problem.place(b, h) * value_width, threadIdx.x);
-  if (threadIdx.x == 0) problem.lse[problem.place(b, h)] = softmax.log_sum_exp();
+  return {value, softmax.log_sum_exp()};
+}
+
+/// A long sequence has a part on every multiprocessor. Each team mixes every fourth of them; the results are parts again.
+__global__ void __launch_bounds__(threads) combine_kernel(const MlaDecode problem, const SplitWork work) {
+  __shared__ float4 values[teams][team_threads];
+  __shared__ float lses[teams];
+  const int h = blockIdx.x, team = threadIdx.x / team_threads, t = threadIdx.x % team_threads;
+  for (int b = blockIdx.y; b < problem.batch; b += gridDim.y) {
+    const Readers readers = work.schedule.readers[b];
+    if (readers.count == 1) continue;  // that one has written the result
+    const Part own = mix(readers.first + team, readers.first + readers.count, teams, [&](int k) {
+      const Partial part = partial_place(work, k, b, problem.heads);
+      return std::pair{reinterpret_cast<const float4*>(part.values + h * value_width)[t], part.lse[h]};
+    });
+    values[team][t] = own.value.as_float4();
+    if (t == 0) lses[team] = own.lse;
+    __syncthreads();
+    if (team == 0) {
+      const Part all = mix(0, min(teams, readers.count), 1, [&](int i) { return std::pair{values[i][t], lses[i]}; });
+      all.value.store(problem.output + problem.place(b, h) * value_width, t);
+      if (t == 0) problem.lse[problem.place(b, h)] = all.lse;
+    }
+    __syncthreads();  // the next sequence's parts come to the same place
+  }
 }
 // [combine]
 
@@ -48,7 +80,6 @@ SplitWork::SplitWork(const MlaDecode& problem, int share_count, void* workspace)
   Carver carver{reinterpret_cast<std::uintptr_t>(workspace)};
   schedule.shares = carver.take<Share>(share_count);
   schedule.readers = carver.take<Readers>(problem.batch);
-  schedule.offsets = carver.take<int>(problem.batch + 1);
   schedule.share_count = share_count;
   values = carver.take<float>(std::size_t(2) * share_count * problem.heads * value_width);
   lse = carver.take<float>(std::size_t(2) * share_count * problem.heads);
@@ -56,7 +87,7 @@ SplitWork::SplitWork(const MlaDecode& problem, int share_count, void* workspace)
 }
 
 void combine(const MlaDecode& problem, const SplitWork& work, cudaStream_t stream) {
-  launch({dim3(problem.heads, problem.batch), threads, 0, stream}, combine_kernel, problem, work);
+  launch({dim3(problem.heads, std::min(problem.batch, blocks_of_head)), threads, 0, stream}, combine_kernel, problem, work);
 }
 
 }  // namespace kv::cuda

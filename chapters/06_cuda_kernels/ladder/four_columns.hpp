@@ -25,6 +25,7 @@ struct FourColumns {
   __device__ void scale(float factor) {
     for (float& s : sum) s *= factor;
   }
+  __device__ float4 as_float4() const { return {sum[0], sum[1], sum[2], sum[3]}; }
   /// Rounded to bf16, in the place of a row that belongs to thread `i`.
   __device__ void store(bf16* row, int i) const {
     reinterpret_cast<uint2*>(row)[i] = {pack(sum[0], sum[1]), pack(sum[2], sum[3])};

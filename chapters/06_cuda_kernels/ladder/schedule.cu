@@ -6,30 +6,18 @@
 namespace kv::cuda {
 namespace {
 
-/// Sum of the values of lanes 0 ... lane.
-__device__ int warp_running_sum(int value) {
-  const int lane = threadIdx.x % warp_threads;
-#pragma unroll
-  for (int offset = 1; offset < warp_threads; offset *= 2) {
-    const int before = __shfl_up_sync(all_lanes, value, offset);
-    if (lane >= offset) value += before;
-  }
-  return value;
-}
+constexpr int threads = 256;
 
-/// Fills in the offsets, 32 sequences at a time.  @return pages of all sequences
-__device__ int add_up(const int* lengths, int batch, int* offsets) {
+/// Turns the pages of B sequences into offsets[b], the pages of all sequences before b, for b = 0 ... B. By one warp.
+__device__ void add_up(int* offsets, int batch) {
   int total = 0;
-  for (int first = 0; first < batch; first += warp_threads) {
+  for (int first = 0; first <= batch; first += warp_threads) {
     const int b = first + threadIdx.x;
-    const int pages = b < batch ? pages_of(lengths[b]) : 0;
+    const int pages = b < batch ? offsets[b] : 0;
     const int up_to_here = total + warp_running_sum(pages);
-    if (b < batch) offsets[b] = up_to_here - pages;
+    if (b <= batch) offsets[b] = up_to_here - pages;
     total = __shfl_sync(all_lanes, up_to_here, warp_threads - 1);
   }
-  if (threadIdx.x == 0) offsets[batch] = total;
-  __syncwarp();  // from here on all lanes see all offsets
-  return total;
 }
 
 /// The sequence that has a page: the last one whose offset is not beyond it, which is never an empty one.
@@ -55,11 +43,15 @@ __device__ int share_of(int page, int pages, int share_count) {
   return int((static_cast<long long>(page + 1) * share_count - 1) / pages);
 }
 
-__global__ void __launch_bounds__(warp_threads) schedule_kernel(const int* lengths, int batch, const Schedule schedule) {
-  const int* offsets = schedule.offsets;
-  const int N = add_up(lengths, batch, schedule.offsets);
+__global__ void __launch_bounds__(threads) schedule_kernel(const int* lengths, int batch, const Schedule schedule) {
+  int* const offsets = dynamic_shared<int>();  // (B+1)
+  for (int b = threadIdx.x; b < batch; b += threads) offsets[b] = pages_of(lengths[b]);
+  __syncthreads();
+  if (threadIdx.x < warp_threads) add_up(offsets, batch);
+  __syncthreads();
+  const int N = offsets[batch];
   const int K = min(schedule.share_count, N);  // none of these is empty, so the readers of a sequence are consecutive
-  for (int k = threadIdx.x; k < schedule.share_count; k += warp_threads) {
+  for (int k = threadIdx.x; k < schedule.share_count; k += threads) {
     Share share{0, 0, -1, 0};
     if (k < K) {
       const int first = first_page_of(k, N, K), end = first_page_of(k + 1, N, K);
@@ -70,7 +62,7 @@ __global__ void __launch_bounds__(warp_threads) schedule_kernel(const int* lengt
     }
     schedule.shares[k] = share;
   }
-  for (int b = threadIdx.x; b < batch; b += warp_threads) {
+  for (int b = threadIdx.x; b < batch; b += threads) {
     Readers readers{0, 0};
     if (offsets[b] < offsets[b + 1]) {
       readers.first = share_of(offsets[b], N, K);
@@ -84,15 +76,15 @@ __global__ void __launch_bounds__(warp_threads) schedule_kernel(const int* lengt
 }  // namespace
 
 void make_schedule(const int* lengths, int batch, const Schedule& schedule, cudaStream_t stream) {
-  launch({1, warp_threads, 0, stream}, schedule_kernel, lengths, batch, schedule);
+  launch({1, threads, (batch + 1) * sizeof(int), stream}, schedule_kernel, lengths, batch, schedule);
 }
 
 ScheduleOnHost schedule_on_host(std::span<const int> lengths, int share_count) {
   const int batch = int(lengths.size());
-  Buffer<int> device_lengths(lengths), offsets(batch + 1);
+  Buffer<int> device_lengths(lengths);
   Buffer<Share> shares(share_count);
   Buffer<Readers> readers(batch);
-  make_schedule(device_lengths.data(), batch, {shares.data(), readers.data(), offsets.data(), share_count}, nullptr);
+  make_schedule(device_lengths.data(), batch, {shares.data(), readers.data(), share_count}, nullptr);
   return {shares.download(), readers.download()};
 }
 

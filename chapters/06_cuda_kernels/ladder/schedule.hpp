@@ -39,11 +39,10 @@ struct Readers {
 struct Schedule {
   Share* shares;     ///< (share_count)
   Readers* readers;  ///< (B)
-  int* offsets;      ///< (B+1), pages of all sequences before b
   int share_count;
 };
 
-/// Queues the kernel of one warp that fills in the schedule. Lengths stay on the device: they change with every token,
+/// Queues the kernel of one block that fills in the schedule. Lengths stay on the device: they change with every token,
 /// and a captured graph must follow them.
 void make_schedule(const int* lengths, int batch, const Schedule& schedule, cudaStream_t stream);
 

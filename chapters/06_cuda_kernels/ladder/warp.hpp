@@ -23,6 +23,17 @@ __device__ inline float warp_max(float value) {
 }
 // [warp]
 
+/// Sum of the values of lanes 0 ... lane.
+__device__ inline int warp_running_sum(int value) {
+  const int lane = threadIdx.x % warp_threads;
+#pragma unroll
+  for (int offset = 1; offset < warp_threads; offset *= 2) {
+    const int before = __shfl_up_sync(all_lanes, value, offset);
+    if (lane >= offset) value += before;
+  }
+  return value;
+}
+
 /// Over the four lanes 4g ... 4g+3: those that hold a row of a tensor core's result.
 __device__ inline float quad_sum(float value) {
   value += __shfl_xor_sync(all_lanes, value, 1);
