@@ -2,6 +2,7 @@
 
 #include "chapters/06_cuda_kernels/model/gemm_bf16.hpp"
 #include "chapters/06_cuda_kernels/model/gemm_f32.hpp"
+#include "chapters/06_cuda_kernels/model/gemm_skinny.hpp"
 #include "chapters/06_cuda_kernels/model/gemv.hpp"
 
 namespace kv::cuda {
@@ -13,6 +14,7 @@ void queue_many(const LinearProblem<float, Groups>& p, int groups, int most_rows
 }
 template <class Groups>
 void queue_many(const LinearProblem<bf16, Groups>& p, int groups, int most_rows, cudaStream_t stream) {
+  if (most_rows <= gemm_skinny::most_rows) return gemm_skinny::queue(p, groups, most_rows, stream);
   gemm_bf16::queue(p, groups, most_rows, stream);
 }
 
@@ -24,7 +26,7 @@ void queue(const Matrix& matrix, int outputs, const RowsIn& x, const RowsOut& y,
   with_format(matrix, [&]<class W>(const Weights<W>& weights) {
     const LinearProblem<W, Groups> problem{weights, outputs, x, y, groups};
     if (most_rows <= few_rows)
-      gemv::queue(problem, group_count, most_rows, stream);
+      gemv::queue(problem, group_count, stream);
     else
       queue_many(problem, group_count, most_rows, stream);
   });

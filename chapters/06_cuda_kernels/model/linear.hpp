@@ -1,7 +1,8 @@
 #pragma once
 /// @file
-/// y = W x for the rows of a batch. A few rows (a decode step) are bound by reading W; many (a prompt) by the products:
-/// two kernels for either, chosen by the number of rows.
+/// y = W x for the rows of a batch. A few rows (a decode step) are bound by reading W; many (a prompt) by the products.
+/// So there are several kernels, chosen by the number of rows: gemv.hpp up to 8, gemm_skinny.hpp up to 64, and
+/// gemm_bf16.hpp; f32 weights have gemv.hpp and gemm_f32.hpp.
 ///
 /// Three kinds of layers are one problem here: it falls into groups, each with rows of its own and weights of its own.
 /// Dense: one group. A matrix for each head: a group per head. Experts: a group per expert that somebody has chosen.
@@ -55,7 +56,7 @@ struct RowsOut {
   int stride;
 };
 
-/// At most this many rows go through the kernel that reads W once for all of them.
+/// At most this many rows go through the kernel without tensor cores.
 inline constexpr int few_rows = 8;
 
 /// y(n,o) = sum over i of W(o,i) x(n,i), n < rows.
@@ -68,7 +69,7 @@ void linear_heads(const Matrix& weights, int heads, const RowsIn& x, const RowsO
 void linear_experts(const Matrix& weights, const RowsIn& x, const RowsOut& y, const ExpertGroups& groups, int group_count,
                     int most_rows, cudaStream_t stream);
 
-// ---- the two kernels, one file each; `most_rows` is the largest number of rows of a group ----
+// ---- what the kernels take; `most_rows` is the largest number of rows of a group ----
 
 template <class W, class Groups>
 struct LinearProblem {

@@ -85,6 +85,11 @@ __device__ float group_score(const Router& r, const float* choice, int size) {
 /// Experts outside the `kept` best groups are left out, whatever their score: 0 in its place would win over a negative one.
 __device__ void limit_groups(const Router& r, const Scores& scores) {
   const int size = r.experts / r.groups;
+  if (r.kept == r.groups) {
+    for (int e = threadIdx.x; e < r.experts; e += warp_threads) scores.experts[e] = free_to_take;
+    __syncwarp();
+    return;
+  }
   for (int g = threadIdx.x; g < r.groups; g += warp_threads) {
     scores.groups[g] = group_score(r, scores.choice + g * size, size);
     scores.group_fates[g] = free_to_take;

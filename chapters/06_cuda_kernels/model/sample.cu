@@ -5,7 +5,7 @@
 namespace kv::cuda {
 namespace {
 
-constexpr int threads = 256, warps = threads / warp_threads;
+constexpr int threads = 1024, warps = threads / warp_threads;
 
 struct Best {
   float score;
@@ -29,6 +29,7 @@ template <class Score>
 __device__ Best largest(int count, const Score& score) {
   __shared__ Best of_warp[warps];
   Best best{-INFINITY, count};
+#pragma unroll 8  // a vocabulary is long, and a block has a latency to hide
   for (int v = threadIdx.x; v < count; v += threads) best = better(best, {score(v), v});
   best = warp_best(best);
   if (threadIdx.x % warp_threads == 0) of_warp[threadIdx.x / warp_threads] = best;

@@ -1,0 +1,133 @@
+#pragma once
+/// @file
+/// 9 to 64 rows times a matrix of bf16: a decode step of a batch. Bound by the weights' bytes, as gemv is, but with too
+/// many products for ordinary arithmetic. So: tensor cores, with weights that go from memory straight into their operands.
+///
+/// A block makes 16 outputs of all rows. Its eight warps share out the inputs, 32 at a time, and add up at the end, so that
+/// even a small matrix keeps all multiprocessors busy. The order of a sum depends on its length alone.
+///
+/// mma.sync wants from a lane, of a row of W, two inputs here and two inputs there. But a sum over inputs may be taken in
+/// any order, if W and x agree on it: lane 4g+c takes inputs 8c ... 8c+7, which lie side by side, and calls them what the
+/// instruction wants to hear. One load of 16 bytes is then an operand of two instructions, and no shared memory is needed.
+/// x is split into two bf16 numbers, as in gemm_bf16.hpp.
+#include "chapters/06_cuda_kernels/ladder/warp.hpp"
+#include "chapters/06_cuda_kernels/model/linear.hpp"
+#include "common/cuda/tensor_core.hpp"
+
+namespace kv::cuda {
+namespace gemm_skinny {
+
+inline constexpr int warps = 8, threads = warps * warp_threads;
+inline constexpr int tile = 16;    // outputs of a block
+inline constexpr int depth = 32;   // inputs of a slice: eight of each lane of four
+inline constexpr int ahead = 2;    // slices whose weights are on their way at a time
+inline constexpr int rows_each = 8;  // of x in one instruction
+
+/// Eight numbers of a row of x as high + low, each four operand registers.
+struct Split {
+  std::uint32_t high[4], low[4];
+};
+
+// [split]
+__device__ inline Split split(const float (&x)[8]) {
+  Split result;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float a = x[2 * i], b = x[2 * i + 1];
+    result.high[i] = pack(a, b);
+    const float a_high = __uint_as_float(result.high[i] << 16), b_high = __uint_as_float(result.high[i] & 0xffff0000u);
+    result.low[i] = pack(a - a_high, b - b_high);
+  }
+  return result;
+}
+// [split]
+
+/// Inputs i ... i+7 of a row; zeros beyond its end, as in W.
+__device__ inline void load_inputs(const float* row, int i, int columns, float (&x)[8]) {
+  if (i + 8 <= columns && reinterpret_cast<std::uintptr_t>(row) % sizeof(float4) == 0) {
+    const float4 first = *reinterpret_cast<const float4*>(row + i), second = *reinterpret_cast<const float4*>(row + i + 4);
+    x[0] = first.x, x[1] = first.y, x[2] = first.z, x[3] = first.w;
+    x[4] = second.x, x[5] = second.y, x[6] = second.z, x[7] = second.w;
+  } else {
+#pragma unroll
+    for (int v = 0; v < 8; ++v) x[v] = i + v < columns ? row[i + v] : 0.0f;
+  }
+}
+
+// [gemm]
+/// @tparam Tiles of eight rows; `part` may have fewer
+template <int Tiles, class Groups>
+__global__ void __launch_bounds__(threads) kernel(const LinearProblem<bf16, Groups> p) {
+  __shared__ float sums_of_warp[warps][Tiles * rows_each][tile];
+  const LinearPart part = p.groups.part(blockIdx.y);
+  if (part.rows == 0) return;
+  const int warp = threadIdx.x / warp_threads, lane = threadIdx.x % warp_threads, g = lane / 4, c = lane % 4;
+  const int first_output = blockIdx.x * tile, tiles = (part.rows + rows_each - 1) / rows_each;
+  const bf16* weights[2];  // the rows of W that this lane reads: g and g+8, the last one again where there are no more
+#pragma unroll
+  for (int i = 0; i < 2; ++i)
+    weights[i] = p.weights.data + std::size_t(part.first_weight + min(first_output + g + 8 * i, p.outputs - 1)) * p.weights.stride + 8 * c;
+  const float* x[Tiles];
+#pragma unroll
+  for (int t = 0; t < Tiles; ++t)
+    x[t] = p.x.data + std::size_t(p.groups.x_row(part.first_row + min(t * rows_each + g, part.rows - 1))) * p.x.stride + part.x_column;
+
+  float sums[Tiles][4] = {};
+  for (int first = warp * depth; first < p.weights.stride; first += ahead * warps * depth) {
+    uint4 w[ahead][2];
+#pragma unroll
+    for (int a = 0; a < ahead; ++a)
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int at = first + a * warps * depth;
+        w[a][i] = at + 8 * c < p.weights.stride ? *reinterpret_cast<const uint4*>(weights[i] + at) : uint4{0, 0, 0, 0};
+      }
+#pragma unroll
+    for (int a = 0; a < ahead; ++a) {
+      const std::uint32_t upper[4]{w[a][0].x, w[a][1].x, w[a][0].y, w[a][1].y}, lower[4]{w[a][0].z, w[a][1].z, w[a][0].w, w[a][1].w};
+      float inputs[Tiles][8];  // all of them at once: one after the other they would take their time
+#pragma unroll
+      for (int t = 0; t < Tiles; ++t) load_inputs(x[t], first + a * warps * depth + 8 * c, p.weights.columns, inputs[t]);
+#pragma unroll
+      for (int t = 0; t < Tiles; ++t) {
+        if (t >= tiles) break;
+        const Split s = split(inputs[t]);
+        mma_m16n8k16(sums[t], upper, {s.low[0], s.low[1]});  // the small ones first
+        mma_m16n8k16(sums[t], lower, {s.low[2], s.low[3]});
+        mma_m16n8k16(sums[t], upper, {s.high[0], s.high[1]});
+        mma_m16n8k16(sums[t], lower, {s.high[2], s.high[3]});
+      }
+    }
+  }
+  // [gemm]
+
+#pragma unroll
+  for (int t = 0; t < Tiles; ++t)
+#pragma unroll
+    for (int r = 0; r < 4; ++r) sums_of_warp[warp][t * rows_each + 2 * c + r % 2][g + r / 2 * 8] = sums[t][r];
+  __syncthreads();
+  for (int e = threadIdx.x; e < part.rows * tile; e += threads) {
+    const int n = e / tile, o = e % tile;
+    float sum = 0.0f;
+    for (int w = 0; w < warps; ++w) sum += sums_of_warp[w][n][o];
+    if (first_output + o < p.outputs)
+      p.y.data[std::size_t(part.first_row + n) * p.y.stride + part.y_column + first_output + o] = sum;
+  }
+}
+
+template <int Tiles, class Groups>
+void launch_tiles(const LinearProblem<bf16, Groups>& p, int groups, cudaStream_t stream) {
+  launch({dim3((p.outputs + tile - 1) / tile, groups), threads, 0, stream}, kernel<Tiles, Groups>, p);
+}
+
+inline constexpr int most_rows = 64;
+
+template <class Groups>
+void queue(const LinearProblem<bf16, Groups>& p, int groups, int rows, cudaStream_t stream) {
+  if (rows <= 16) return launch_tiles<2>(p, groups, stream);
+  if (rows <= 32) return launch_tiles<4>(p, groups, stream);
+  launch_tiles<most_rows / rows_each>(p, groups, stream);
+}
+
+}  // namespace gemm_skinny
+}  // namespace kv::cuda
