@@ -85,9 +85,11 @@ __device__ void first_warpgroup(Shared& shared, const MlaDecode& problem, const 
       mask_scores(score, lane, rows, problem.scale);
       const float2 factor{softmax[0].renew(row_max(score, 0)), softmax[1].renew(row_max(score, 1))};
       weigh_scores(score, softmax);
+      WgmmaWeights weight;
+      round_weights(weight, score);
       if (rows < page_tokens) clear_values_beyond(page, rows, lane);
       wait_until_heard();
-      store_weights(shared.weights, score, {1.0f, 1.0f}, lane);
+      store_weights(shared.weights, weight, lane);
       tell(shared, lane, factor);
       mbarrier_wait(&shared.told, n.messages % 2);
       scale_rows(value, factor);

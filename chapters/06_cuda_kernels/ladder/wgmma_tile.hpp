@@ -19,8 +19,9 @@ struct WgmmaLane {
   __device__ int row(int r) const { return thread / warp_threads * 16 + g + r * 8; }
 };
 
-using WgmmaScores = float[32];   // (64 heads x 64 tokens) of a warpgroup, a thread's part
-using WgmmaValues = float[128];  // (64 heads x 256 columns)
+using WgmmaScores = float[32];             // (64 heads x 64 tokens) of a warpgroup, a thread's part
+using WgmmaWeights = std::uint32_t[4][4];  // the same in bf16, two in a register: A for four times 16 tokens
+using WgmmaValues = float[128];            // (64 heads x 256 columns)
 
 // [scores]
 /// Adds the products of 64 columns: of a box of queries and a box of a page. Not finished before wgmma_wait.
@@ -66,16 +67,26 @@ __device__ inline void weigh_scores(WgmmaScores& score, OnlineSoftmax (&softmax)
 }
 // [soften]
 
-/// Leaves weights, rounded, in a box that wgmma reads. @param factor for this thread's two rows
-__device__ inline void store_weights(bf16* box, const WgmmaScores& weight, float2 factor, const WgmmaLane& lane) {
+// [weights]
+/// What a result of wgmma holds is, taken 16 columns at a time and rounded, what it takes as A.
+__device__ inline void round_weights(WgmmaWeights& weight, const WgmmaScores& score) {
 #pragma unroll
-  for (int j = 0; j < 8; ++j) {
-    bf16* const first = box + place_in_box(lane.row(0), j * 8 + lane.c);
-    bf16* const second = box + place_in_box(lane.row(1), j * 8 + lane.c);
-    *reinterpret_cast<std::uint32_t*>(first) = pack(weight[j * 4] * factor.x, weight[j * 4 + 1] * factor.x);
-    *reinterpret_cast<std::uint32_t*>(second) = pack(weight[j * 4 + 2] * factor.y, weight[j * 4 + 3] * factor.y);
-  }
+  for (int k = 0; k < 4; ++k)
+#pragma unroll
+    for (int i = 0; i < 4; ++i) weight[k][i] = pack(score[k * 8 + i * 2], score[k * 8 + i * 2 + 1]);
 }
+
+/// Leaves weights in a box that wgmma reads.
+__device__ inline void store_weights(bf16* box, const WgmmaWeights& weight, const WgmmaLane& lane) {
+#pragma unroll
+  for (int k = 0; k < 4; ++k)
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      bf16* const pair = box + place_in_box(lane.row(i % 2), k * 16 + i / 2 * 8 + lane.c);
+      *reinterpret_cast<std::uint32_t*>(pair) = weight[k][i];
+    }
+}
+// [weights]
 
 /// @param factor for this thread's two rows
 __device__ inline void scale_rows(WgmmaValues& value, float2 factor) {
@@ -99,6 +110,15 @@ __device__ inline void add_values(WgmmaValues& value, const bf16* weights, const
   wgmma_commit();
 }
 // [values]
+
+/// The same with weights that this warpgroup has in registers. They too must not be touched before wgmma_wait.
+__device__ inline void add_values(WgmmaValues& value, const WgmmaWeights& weights, const PageBoxes& page, int half) {
+  const MatrixDescriptor b = wgmma_descriptor_transposed(page.box(half * value_boxes / 2));
+  wgmma_fence();
+#pragma unroll
+  for (int k = 0; k < page_tokens / 16; ++k) wgmma_m64n256k16<true>(value, weights[k], b + 128 * k);
+  wgmma_commit();
+}
 
 /// Hands half of the columns of the heads that exist to the sink, each row times its normalisation.
 template <class Sink>
