@@ -28,7 +28,7 @@ JsonObject describe(const Machine& machine) {
 JsonObject describe(const cuda::Ceilings& ceilings, const Machine& machine) {
   JsonObject object;
   if (machine.is_cpu) return object;
-  object.set("copy_gb_per_s", ceilings.copy_bytes_per_s / 1e9).set("our_gemm_tflop_per_s", ceilings.our_flop_per_s / 1e12);
+  object.set("copy_gb_per_s", ceilings.copy_bytes_per_s / 1e9).set("read_gb_per_s", ceilings.read_bytes_per_s / 1e9).set("our_gemm_tflop_per_s", ceilings.our_flop_per_s / 1e12);
   if (ceilings.library_flop_per_s) object.set("cublaslt_tflop_per_s", *ceilings.library_flop_per_s / 1e12);
   return object;
 }
@@ -57,16 +57,19 @@ JsonObject describe(const cuda::DecodeShape& shape, const cuda::Ceilings& ceilin
   return object;
 }
 
-JsonObject describe(const cuda::ModelShape& shape, const cuda::ModelTime& time, const Machine& machine) {
+JsonObject describe(const cuda::ModelShape& shape, const cuda::ModelTime& time, const cuda::Ceilings& ceilings, const Machine& machine) {
   JsonObject object;
   object.set("model", shape.name)
       .set("batch", time.batch)
       .set("context", time.context)
       .set("attention", time.attention)
       .set("weight_bytes", time.weight_bytes)
-      .set("cache_bytes", time.cache_bytes);
+      .set("cache_bytes", time.cache_bytes)
+      .set("touched_bytes", time.touched_bytes);
   if (machine.is_cpu) return object.set("ran", true);
-  return object.set("milliseconds_per_step", time.milliseconds).set("tokens_per_s", time.tokens_per_s);
+  return object.set("milliseconds_per_step", time.milliseconds)
+      .set("tokens_per_s", time.tokens_per_s)
+      .set("floor_share", time.touched_bytes / ceilings.read_bytes_per_s * 1e3 / time.milliseconds);
 }
 
 void run(const Arguments& arguments) {
@@ -86,7 +89,7 @@ void run(const Arguments& arguments) {
   const index_t context = tiny ? 70 : 4096;
   for (const index_t batch : tiny ? std::vector<index_t>{2} : std::vector<index_t>{1, 8, 32}) {
     show_progress("gpu-bench: decode, batch " + std::to_string(batch));
-    decode.push_back(describe(model, cuda::measure_decode(model, batch, context, sizes), machine));
+    decode.push_back(describe(model, cuda::measure_decode(model, batch, context, sizes), ceilings, machine));
   }
   clear_progress();
   std::cout << JsonObject()

@@ -31,9 +31,10 @@ struct Machine {
 };
 Machine machine();
 
-/// Two programs that do nothing else.
+/// Programs that do nothing else.
 struct Ceilings {
   double copy_bytes_per_s;                    ///< a copy kernel, bytes read and written
+  double read_bytes_per_s;                    ///< a kernel that only reads, as decode does nearly: the higher limit
   std::optional<double> library_flop_per_s;   ///< cuBLASLt, bf16 with f32 sums; none on the CPU runtime
   double our_flop_per_s;                      ///< linear() on a prompt: each product counted once, computed twice
   double matrix_flop_per_s() const { return library_flop_per_s.value_or(our_flop_per_s); }
@@ -84,6 +85,7 @@ struct ModelTime {
   index_t batch, context;
   std::string attention;     ///< whose kernel
   std::size_t weight_bytes, cache_bytes;
+  double touched_bytes;      ///< that a step must read: the cache, and the weights of all layers and of those experts that are chosen when all are equally likely
   double milliseconds;       ///< of a step
   double tokens_per_s;
 };

@@ -1,3 +1,5 @@
+#include <utility>
+
 #include "chapters/06_cuda_kernels/bench/bench.hpp"
 #include "chapters/06_cuda_kernels/bench/cublas.hpp"
 #include "chapters/06_cuda_kernels/bench/random.hpp"
@@ -8,13 +10,12 @@
 namespace kv::cuda {
 namespace {
 
-constexpr int copy_threads = 256;
+constexpr int threads = 256;
+constexpr int in_flight = 4;  // loads of 16 bytes that a thread does not wait for
 
-/// Each thread 16 bytes at a time, four loads in flight.
-__global__ void __launch_bounds__(copy_threads) copy_kernel(const uint4* from, uint4* to, std::size_t count) {
-  constexpr int in_flight = 4;
-  const std::size_t step = std::size_t(gridDim.x) * copy_threads;
-  for (std::size_t i = std::size_t(blockIdx.x) * copy_threads + threadIdx.x; i < count; i += in_flight * step) {
+__global__ void __launch_bounds__(threads) copy_kernel(const uint4* from, uint4* to, std::size_t count) {
+  const std::size_t step = std::size_t(gridDim.x) * threads;
+  for (std::size_t i = std::size_t(blockIdx.x) * threads + threadIdx.x; i < count; i += in_flight * step) {
     uint4 pieces[in_flight];
 #pragma unroll
     for (int k = 0; k < in_flight; ++k)
@@ -25,15 +26,37 @@ __global__ void __launch_bounds__(copy_threads) copy_kernel(const uint4* from, u
   }
 }
 
-double copy_bytes_per_s(Stream& stream, const BenchSizes& sizes) {
+/// Nobody wants the sum. But a compiler would leave out loads that nothing depends on.
+__global__ void __launch_bounds__(threads) read_kernel(const uint4* from, unsigned* sums, std::size_t count) {
+  const std::size_t step = std::size_t(gridDim.x) * threads, thread = std::size_t(blockIdx.x) * threads + threadIdx.x;
+  unsigned sum = 0;
+  for (std::size_t i = thread; i < count; i += in_flight * step) {
+    uint4 pieces[in_flight] = {};
+#pragma unroll
+    for (int k = 0; k < in_flight; ++k)
+      if (i + k * step < count) pieces[k] = from[i + k * step];
+#pragma unroll
+    for (int k = 0; k < in_flight; ++k) sum += pieces[k].x + pieces[k].y + pieces[k].z + pieces[k].w;
+  }
+  sums[thread] = sum;
+}
+
+/// The two bandwidths; the first is copy's.
+std::pair<double, double> memory_bytes_per_s(Stream& stream, const BenchSizes& sizes) {
   const std::size_t count = sizes.copy_bytes / sizeof(uint4);
-  Buffer<uint4> from(count), to(count);
-  fill_random(reinterpret_cast<float*>(from.data()), 4 * count, 1.0f, 1, stream.get());
   const unsigned blocks = static_cast<unsigned>(8 * device_properties().multiprocessors);
-  const double microseconds = median_microseconds(stream, sizes.rounds, 1, [&](int) {
-    launch({blocks, copy_threads, 0, stream.get()}, copy_kernel, from.data(), to.data(), count);
+  Buffer<uint4> from(count), to(count);
+  Buffer<unsigned> sums(std::size_t(blocks) * threads);
+  fill_random(reinterpret_cast<float*>(from.data()), 4 * count, 1.0f, 1, stream.get());
+  const Launch shape{blocks, threads, 0, stream.get()};
+  const double copying = median_microseconds(stream, sizes.rounds, 1, [&](int) {
+    launch(shape, copy_kernel, from.data(), to.data(), count);
   });
-  return 2.0 * static_cast<double>(count * sizeof(uint4)) / microseconds * 1e6;
+  const double reading = median_microseconds(stream, sizes.rounds, 1, [&](int) {
+    launch(shape, read_kernel, from.data(), sums.data(), count);
+  });
+  const double bytes = static_cast<double>(count * sizeof(uint4));
+  return {2.0 * bytes / copying * 1e6, bytes / reading * 1e6};
 }
 
 double products(int size) { return 2.0 * size * size * static_cast<double>(size); }
@@ -76,7 +99,9 @@ Machine machine() {
 
 Ceilings measure_ceilings(const BenchSizes& sizes) {
   Stream stream;
-  return {.copy_bytes_per_s = copy_bytes_per_s(stream, sizes),
+  const auto [copy, read] = memory_bytes_per_s(stream, sizes);
+  return {.copy_bytes_per_s = copy,
+          .read_bytes_per_s = read,
           .library_flop_per_s = library_flop_per_s(stream, sizes),
           .our_flop_per_s = our_flop_per_s(stream, sizes)};
 }

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 
 #include "chapters/06_cuda_kernels/bench/bench.hpp"
 #include "chapters/06_cuda_kernels/bench/random.hpp"
@@ -92,6 +93,21 @@ ModelShape tiny_model() {
           .shared_experts = 1, .vocabulary = 120};
 }
 
+namespace {
+
+/// Weights that a step of N rows needs: of the embedding some rows, and of E experts those that somebody has chosen,
+/// E (1 - (1 - K/E)^N) if each token chooses K of them at random.
+double touched_weight_bytes(const ModelShape& s, index_t rows, std::size_t all_bytes) {
+  constexpr double element = sizeof(bf16);
+  const double E = static_cast<double>(s.experts), K = static_cast<double>(s.chosen);
+  const double idle = E * std::pow(1.0 - K / E, static_cast<double>(rows));
+  const double expert = 3.0 * static_cast<double>(s.width * s.expert_width) * element;
+  return static_cast<double>(all_bytes) - static_cast<double>(s.vocabulary * s.width) * element -
+         static_cast<double>(s.layers - s.dense_layers) * idle * expert;
+}
+
+}  // namespace
+
 // [measure]
 ModelTime measure_decode(const ModelShape& shape, index_t batch, index_t context, const BenchSizes& sizes) {
   constexpr index_t warm_up = 2;  // records the graph, and replays it once
@@ -113,6 +129,7 @@ ModelTime measure_decode(const ModelShape& shape, index_t batch, index_t context
           .attention = best_rung().name,
           .weight_bytes = weights.bytes,
           .cache_bytes = model.cache_bytes(),
+          .touched_bytes = touched_weight_bytes(shape, batch, weights.bytes) + static_cast<double>(model.cache_bytes()),
           .milliseconds = milliseconds,
           .tokens_per_s = static_cast<double>(batch) / milliseconds * 1e3};
 }

@@ -67,7 +67,7 @@ std::vector<DecodeShape> tiny_shapes() { return {{2, 100, 16}}; }
 LadderTimes measure_ladder(const DecodeShape& shape, const Ceilings& ceilings, const BenchSizes& sizes) {
   const DeviceProperties& device = device_properties();
   const double bytes = least_bytes(shape), work = operations(shape);
-  const double roofline = std::max(bytes / ceilings.copy_bytes_per_s, work / ceilings.matrix_flop_per_s()) * 1e6;
+  const double roofline = std::max(bytes / ceilings.read_bytes_per_s, work / ceilings.matrix_flop_per_s()) * 1e6;
   const int copies = device_is_cpu() ? 1 : copies_beyond(device.l2_bytes, static_cast<std::size_t>(bytes));
   std::vector<std::unique_ptr<RandomProblem>> problems;
   for (int copy = 0; copy < copies; ++copy) problems.push_back(std::make_unique<RandomProblem>(shape, static_cast<unsigned>(copy + 1)));
