@@ -83,6 +83,13 @@ TEST_CASE("every rung, from fewer multiprocessors than sequences to more than pa
   check_against_formula(rung, {2, {0, 130, 0, 0, 300, 10, 0}, 3}, multiprocessors);
 }
 
+TEST_CASE("every rung, for a sequence with a part on each of many multiprocessors", "[ladder]") {
+  const Rung& rung = find_rung(GENERATE(from_range(rungs_here())));
+  const int multiprocessors = GENERATE(17, 35);
+  CAPTURE(rung.name, multiprocessors);
+  check_against_formula(rung, {2, {35 * 64 - 5}, 6}, multiprocessors);
+}
+
 TEST_CASE("every rung, when one token outweighs all others and when a later page does", "[ladder]") {
   const Rung& rung = find_rung(GENERATE(from_range(rungs_here())));
   const float scale = GENERATE(1.0f, -0.3f, 0.0f);

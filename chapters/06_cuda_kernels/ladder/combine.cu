@@ -9,8 +9,7 @@
 namespace kv::cuda {
 namespace {
 
-constexpr int teams = 4, team_threads = value_width / 4, threads = teams * team_threads;  // a thread has four columns
-constexpr int blocks_of_head = 16;  // at most: nearly all sequences of a large batch have one reader, and need none
+constexpr int team_threads = value_width / 4, most_teams = 4;  // a thread has four columns
 
 /// A weighted mean of rows, and the log-sum-exp that it counts with.
 struct Part {
@@ -36,28 +35,26 @@ __device__ Part mix(int first, int end, int step, const PartAt& part_at) {
   return {value, softmax.log_sum_exp()};
 }
 
-/// A long sequence has a part on every multiprocessor. Each team mixes every fourth of them; the results are parts again.
-__global__ void __launch_bounds__(threads) combine_kernel(const MlaDecode problem, const SplitWork work) {
-  __shared__ float4 values[teams][team_threads];
-  __shared__ float lses[teams];
-  const int h = blockIdx.x, team = threadIdx.x / team_threads, t = threadIdx.x % team_threads;
-  for (int b = blockIdx.y; b < problem.batch; b += gridDim.y) {
-    const Readers readers = work.schedule.readers[b];
-    if (readers.count == 1) continue;  // that one has written the result
-    const Part own = mix(readers.first + team, readers.first + readers.count, teams, [&](int k) {
-      const Partial part = partial_place(work, k, b, problem.heads);
-      return std::pair{reinterpret_cast<const float4*>(part.values + h * value_width)[t], part.lse[h]};
-    });
-    values[team][t] = own.value.as_float4();
-    if (t == 0) lses[team] = own.lse;
-    __syncthreads();
-    if (team == 0) {
-      const Part all = mix(0, min(teams, readers.count), 1, [&](int i) { return std::pair{values[i][t], lses[i]}; });
-      all.value.store(problem.output + problem.place(b, h) * value_width, t);
-      if (t == 0) problem.lse[problem.place(b, h)] = all.lse;
-    }
-    __syncthreads();  // the next sequence's parts come to the same place
-  }
+/// A sequence of a small batch has parts on many multiprocessors. So there are teams, each mixes its share of them, and
+/// the results are parts again.
+__global__ void __launch_bounds__(most_teams* team_threads) combine_kernel(const MlaDecode problem, const SplitWork work) {
+  __shared__ float4 values[most_teams][team_threads];
+  __shared__ float lses[most_teams];
+  const int h = blockIdx.x, b = blockIdx.y, team = threadIdx.x / team_threads, t = threadIdx.x % team_threads;
+  const int teams = blockDim.x / team_threads;
+  const Readers readers = work.schedule.readers[b];
+  if (readers.count == 1) return;  // that one has written the result
+  const Part own = mix(readers.first + team, readers.first + readers.count, teams, [&](int k) {
+    const Partial part = partial_place(work, k, b, problem.heads);
+    return std::pair{reinterpret_cast<const float4*>(part.values + h * value_width)[t], part.lse[h]};
+  });
+  values[team][t] = own.value.as_float4();
+  if (t == 0) lses[team] = own.lse;
+  __syncthreads();
+  if (team != 0) return;
+  const Part all = mix(0, min(teams, readers.count), 1, [&](int i) { return std::pair{values[i][t], lses[i]}; });
+  all.value.store(problem.output + problem.place(b, h) * value_width, t);
+  if (t == 0) problem.lse[problem.place(b, h)] = all.lse;
 }
 // [combine]
 
@@ -87,7 +84,9 @@ SplitWork::SplitWork(const MlaDecode& problem, int share_count, void* workspace)
 }
 
 void combine(const MlaDecode& problem, const SplitWork& work, cudaStream_t stream) {
-  launch({dim3(problem.heads, std::min(problem.batch, blocks_of_head)), threads, 0, stream}, combine_kernel, problem, work);
+  const int parts = work.schedule.share_count / problem.batch;  // of a sequence, about
+  const int teams = std::clamp(parts / 8, 1, most_teams);
+  launch({dim3(problem.heads, problem.batch), teams * team_threads, 0, stream}, combine_kernel, problem, work);
 }
 
 }  // namespace kv::cuda
