@@ -85,12 +85,13 @@ __global__ void __launch_bounds__(threads) kernel(const LinearProblem<bf16, Grou
 #pragma unroll
     for (int a = 0; a < ahead; ++a) {
       const std::uint32_t upper[4]{w[a][0].x, w[a][1].x, w[a][0].y, w[a][1].y}, lower[4]{w[a][0].z, w[a][1].z, w[a][0].w, w[a][1].w};
-      float inputs[Tiles][8];  // all of them at once: one after the other they would take their time
+      float inputs[Tiles][8];  // asked for at once: one after the other they would take their time
 #pragma unroll
-      for (int t = 0; t < Tiles; ++t) load_inputs(x[t], first + a * warps * depth + 8 * c, p.weights.columns, inputs[t]);
+      for (int t = 0; t < Tiles; ++t)
+        if (t < tiles) load_inputs(x[t], first + a * warps * depth + 8 * c, p.weights.columns, inputs[t]);
 #pragma unroll
       for (int t = 0; t < Tiles; ++t) {
-        if (t >= tiles) break;
+        if (t >= tiles) continue;
         const Split s = split(inputs[t]);
         mma_m16n8k16(sums[t], upper, {s.low[0], s.low[1]});  // the small ones first
         mma_m16n8k16(sums[t], lower, {s.low[2], s.low[3]});
