@@ -92,4 +92,6 @@ bool same_bits(const cuda::Decoded& a, const cuda::Decoded& b) {
          std::equal(a.lse.begin(), a.lse.end(), b.lse.begin(), b.lse.end(), same_lse);
 }
 
+cuda::MlaDecodeOnHost traffic_problem() { return make({.heads = traffic_heads, .lengths = {traffic_tokens - 64, 64}, .seed = 1}); }
+
 }  // namespace kv::test

@@ -17,6 +17,10 @@ struct MlaCase {
 };
 cuda::MlaDecodeOnHost make(const MlaCase& c);
 
+/// The problem whose memory traffic the book shows: counted on the CPU runtime, and by a profiler on a GPU.
+cuda::MlaDecodeOnHost traffic_problem();
+inline constexpr int traffic_heads = 16, traffic_tokens = 128 + 64, traffic_multiprocessors = 2;
+
 /// What the formula gives, and how large the terms were that were added up.
 struct MlaOracle {
   std::vector<double> output;   ///< (B,H,512)

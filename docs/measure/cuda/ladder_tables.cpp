@@ -1,7 +1,7 @@
 /// @file
 /// ladder_tables FOLDER: writes ladder.md, the rungs with what was predicted and, where a file of tests/gpu/verify lies in
-/// FOLDER, what was measured; and ladder_traffic.md, what each rung reads, counted on the CPU runtime. Built in the
-/// runtime's traffic mode. docs/measure/run calls it.
+/// FOLDER, what was measured; ladder_traffic.md, what each rung reads, counted on the CPU runtime and by a GPU; and
+/// gpu_decode.md, decode with a whole model. Built in the runtime's traffic mode. docs/measure/run calls it.
 #include <algorithm>
 #include <cmath>
 #include <fstream>
@@ -35,7 +35,11 @@ struct Measured {
   std::string circumstances;
   std::map<std::pair<int, int>, double> shares;  // (rung, heads) -> share of the roofline
   std::map<int, double> flashmla;                // heads -> the same of FlashMLA, where it was built in
+  std::vector<index_t> sectors;                  // that each rung's kernel loads, of traffic_problem(); empty: not counted
+  Json decode;                                   // times of a whole model
 };
+
+bool is_helper(const std::string& kernel) { return kernel == "schedule_kernel" || kernel == "combine_kernel"; }
 
 std::vector<Measured> measured_on_gpus(const fs::path& folder) {
   std::vector<Measured> runs;
@@ -47,7 +51,15 @@ std::vector<Measured> measured_on_gpus(const fs::path& folder) {
                                   report.at("cuda").text() + ", " + report.at("date").text().substr(0, 10) + ", commit " +
                                   report.at("commit").text().substr(0, 7),
                  .shares = {},
-                 .flashmla = {}};
+                 .flashmla = {},
+                 .sectors = {},
+                 .decode = report.at("benchmark").at("decode")};
+    if (report.has("traffic") && report.at("traffic").is_array()) {
+      const Json kernels = report.at("traffic");
+      for (index_t i = 0; i < kernels.length(); ++i)
+        if (!is_helper(kernels.at(i).at("kernel").text())) run.sectors.push_back(static_cast<index_t>(kernels.at(i).at("sectors").integer()));
+      if (run.sectors.size() != ladder().size()) run.sectors.clear();  // this GPU does not run all of them
+    }
     const Json shapes = report.at("benchmark").at("ladder");
     for (index_t i = 0; i < shapes.length(); ++i) {
       const Json shape = shapes.at(i), rungs = shape.at("rungs");
@@ -102,25 +114,61 @@ std::string ladder_table(const std::vector<Measured>& runs) {
 
 // ---- traffic ----
 
-std::string traffic_table() {
-  constexpr int heads = 16;
-  const std::vector<int> lengths{128, 64};
-  constexpr double tokens = 128 + 64;
-  std::string text = "| rung | bytes of cache asked for, per token | of these, in sectors fetched | times each byte is read |\n"
-                     "| --- | ---: | ---: | ---: |\n";
+/// Loads from global memory by a rung's own kernel.
+long sectors_loaded(const simt::Traffic& traffic) {
+  long sectors = 0;
+  for (const simt::LineTraffic& line : traffic.lines)
+    if (!line.shared && !line.store && line.file != "schedule.cu" && line.file != "combine.cu") sectors += line.access.sectors;
+  return sectors;
+}
+
+std::string traffic_table(const std::vector<Measured>& runs) {
+  constexpr int tma = 90;  // copies by the engine pass by the counter of loads
+  std::string text = "| rung | bytes of cache asked for, per token | of these, in sectors fetched | times each byte is read | all sectors loaded | by a GPU's counter |\n"
+                     "| --- | ---: | ---: | ---: | ---: | ---: |\n";
   for (const Rung& rung : ladder()) {
-    const MlaDecodeOnDevice device(kv::test::make({heads, lengths, 1}));
-    Buffer<unsigned char> workspace(rung.workspace_bytes(device.problem(), 2));
+    const MlaDecodeOnDevice device(kv::test::traffic_problem());
+    Buffer<unsigned char> workspace(rung.workspace_bytes(device.problem(), kv::test::traffic_multiprocessors));
     const simt::Traffic traffic =
-        simt::measure_traffic([&] { rung.launch(device.problem(), {workspace.data(), 2}); });
+        simt::measure_traffic([&] { rung.launch(device.problem(), {workspace.data(), kv::test::traffic_multiprocessors}); });
     const simt::Access latents = traffic.loads_of(device.problem().latents);
+    std::string counted;
+    for (const Measured& run : runs)
+      if (!run.sectors.empty() && rung.capability < tma)
+        counted += (counted.empty() ? "" : ", ") + std::to_string(run.sectors[static_cast<index_t>(rung.number - 1)]);
     text += "| " + std::to_string(rung.number) + " " + rung.name + " | " +
-            decimal(static_cast<double>(latents.bytes) / tokens, 0) + " | " + decimal(100 * latents.used(), 0) + "% | " +
-            decimal(static_cast<double>(latents.bytes) / static_cast<double>(latents.unique_bytes), 1) + " |\n";
+            decimal(static_cast<double>(latents.bytes) / kv::test::traffic_tokens, 0) + " | " + decimal(100 * latents.used(), 0) + "% | " +
+            decimal(static_cast<double>(latents.bytes) / static_cast<double>(latents.unique_bytes), 1) + " | " +
+            (rung.capability < tma ? std::to_string(sectors_loaded(traffic)) : "-") + " | " + (counted.empty() ? "-" : counted) + " |\n";
   }
-  return text + "\n<div class=\"measured\">Counted on the CPU runtime: 16 heads, sequences of 128 and 64 tokens. A row of the "
-                "cache has 1152 bytes. The second number is the share of the 32-byte sectors that a warp's request uses; caches are not "
-                "modelled.</div>\n";
+  text += "\n<div class=\"measured\">Counted on the CPU runtime: " + std::to_string(kv::test::traffic_heads) +
+          " heads, sequences of 128 and 64 tokens. A row of the cache has 1152 bytes. The second number is the share of the 32-byte sectors that "
+          "a warp's request uses; caches are not modelled. The last two numbers are of all loads of the rung's kernel, queries and tables "
+          "included, but not of TMA, which that counter does not see.";
+  for (const Measured& run : runs)
+    if (!run.sectors.empty()) text += " The last: " + run.circumstances + ".";
+  return text + "</div>\n";
+}
+
+// ---- whole models ----
+
+std::string decode_table(const std::vector<Measured>& runs) {
+  std::string text = "| sequences | context | step, ms | tokens/s | bytes that it must read, GB | share of the bandwidth's limit |\n"
+                     "| ---: | ---: | ---: | ---: | ---: | ---: |\n";
+  std::string circumstances;
+  for (const Measured& run : runs) {
+    for (index_t i = 0; i < run.decode.length(); ++i) {
+      const Json row = run.decode.at(i);
+      if (!row.has("floor_share")) continue;
+      text += "| " + std::to_string(row.at("batch").integer()) + " | " + std::to_string(row.at("context").integer()) + " | " +
+              decimal(row.at("milliseconds_per_step").number(), 2) + " | " + decimal(row.at("tokens_per_s").number(), 0) + " | " +
+              decimal(row.at("touched_bytes").number() / 1e9, 1) + " | " + decimal(100 * row.at("floor_share").number(), 0) + "% |\n";
+    }
+    circumstances += " Measured on " + run.circumstances + ".";
+  }
+  if (runs.empty()) circumstances = " No GPU has run it yet.";
+  return text + "\n<div class=\"measured\">A model of DeepSeek-V2-Lite's shapes with random bf16 weights, stage cuda-absorbed, token ids in and out of the "
+                "host in every step. Bytes: of the experts those that are chosen when all are equally likely." + circumstances + "</div>\n";
 }
 
 void write(const fs::path& file, const std::string& text) {
@@ -137,8 +185,10 @@ int main(int count, char** words) {
   }
   try {
     const fs::path folder = words[1];
-    write(folder / "ladder.md", ladder_table(measured_on_gpus(folder)));
-    write(folder / "ladder_traffic.md", traffic_table());
+    const std::vector<Measured> runs = measured_on_gpus(folder);
+    write(folder / "ladder.md", ladder_table(runs));
+    write(folder / "ladder_traffic.md", traffic_table(runs));
+    write(folder / "gpu_decode.md", decode_table(runs));
     return 0;
   } catch (const std::exception& error) {
     std::cerr << "ladder_tables: error: " << error.what() << "\n";
