@@ -4,6 +4,7 @@
 
 #include "chapters/architectures.hpp"
 #include "common/npy.hpp"
+#include "common/simd/instruction_set.hpp"
 #include "common/tokenizer.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/decoders.hpp"
@@ -358,6 +359,17 @@ TEST_CASE("inspect counts the bytes of every layout", "[cli]") {
   std::filesystem::remove(files.path() / "model.safetensors");  // config.json alone will do
   CHECK(holds(output_of({"inspect", "--model", files.path().string()}), "no weights"));
   CHECK_FALSE(json_of({"inspect", "--model", files.path().string(), "--json"}).has("parameters"));
+}
+
+TEST_CASE("bench: any instruction set of this machine, no other", "[cli]") {
+  const SmallCheckpoint files;
+  const auto bench = [&](const std::string& set) {
+    return std::vector<std::string>{"bench", "--model", files.path().string(), "--prompt-tokens", "3", "--new-tokens", "2", "--instructions", set, "--json"};
+  };
+  for (const InstructionSet set : available_instruction_sets())
+    CHECK(json_of(bench(std::string(name(set)))).at("instructions").text() == name(set));
+  CHECK(holds(failure_of(bench("mmx"), 2), "--instructions mmx: this processor and this build have portable"));
+  use_instruction_set(available_instruction_sets().back());
 }
 
 TEST_CASE("bench prints the fields that the design promises", "[cli]") {

@@ -3,7 +3,9 @@
 
 #include "chapters/commands/session.hpp"
 #include "chapters/commands/table.hpp"
+#include "common/error.hpp"
 #include "common/parallel.hpp"
+#include "common/simd/instruction_set.hpp"
 
 namespace kv {
 namespace {
@@ -22,9 +24,22 @@ std::vector<NewTokens> random_prompts(index_t batch, index_t length, index_t voc
   return prompts;
 }
 
+/// Another instruction set than the widest one: what the processor's best is worth. The results have the same bits.
+void apply_instructions(const Arguments& arguments) {
+  if (!arguments.has("--instructions")) return;
+  const std::string wanted = arguments.text("--instructions");
+  std::string known;
+  for (const InstructionSet set : available_instruction_sets()) {
+    if (name(set) == wanted) return use_instruction_set(set);
+    known += (known.empty() ? "" : ", ") + std::string(name(set));
+  }
+  throw UsageError("--instructions " + wanted + ": this processor and this build have " + known);
+}
+
 void run(const Arguments& arguments) {
   const Stage& stage = find_stage(arguments.text_or("--stage", "preallocated"));
   apply_threads(arguments);
+  apply_instructions(arguments);
   const index_t prompt_tokens = arguments.size_or("--prompt-tokens", 128, 1);
   const index_t new_tokens = arguments.size_or("--new-tokens", 32, 1);
   const index_t batch = arguments.size_or("--batch", 1, 1);
@@ -50,7 +65,8 @@ void run(const Arguments& arguments) {
   const Metrics& metrics = generation.metrics;
   if (arguments.has("--json")) {
     JsonObject object;
-    object.set("stage", stage.name).set("model", checkpoint.directory().string()).set("threads", threads()).set("context", context);
+    object.set("stage", stage.name).set("model", checkpoint.directory().string()).set("threads", threads());
+    object.set("instructions", name(instruction_set())).set("context", context);
     metrics.write(object);
     std::cout << object.text() << "\n";
     return;
@@ -75,6 +91,7 @@ const Command bench_command{"bench",
                              {"--context", "C", "tokens that each sequence holds before, untimed (default 0)"},
                              {"--new-tokens", "N", "new tokens for each sequence (default 32)"},
                              {"--batch", "B", "sequences (default 1)"},
+                             {"--instructions", "SET", "portable, avx2 or avx512 (default: the widest there is; equal bits)"},
                              threads_option, json_option},
                             run};
 
