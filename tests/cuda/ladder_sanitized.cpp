@@ -1,6 +1,7 @@
 /// @file
 /// Every rung of the ladder for the sanitizers, which end the program at the first race or access out of bounds: several
-/// blocks, pages that are not full, a sequence that two blocks share, a block with two sequences, an empty sequence.
+/// blocks, pages that are not full, a sequence that two blocks share, a block with two sequences, an empty sequence; and a
+/// sequence in so many parts that teams of threads put them together.
 #include <cmath>
 
 #include "tests/support/catch.hpp"
@@ -8,12 +9,20 @@
 
 using namespace kv;
 
+namespace {
+
+void check_all_written(const cuda::Rung& rung, const test::MlaCase& c, int multiprocessors) {
+  int numbers = 0;
+  for (const cuda::bf16 value : cuda::decode(rung, test::make(c), multiprocessors).output) numbers += !std::isnan(cuda::to_float(value));
+  CHECK(numbers == static_cast<int>(c.lengths.size()) * c.heads * cuda::value_width);
+}
+
+}  // namespace
+
 TEST_CASE("a sanitizer has nothing to say about any rung", "[ladder]") {
   for (const cuda::Rung& rung : cuda::ladder()) {
     INFO(rung.name);
-    const cuda::MlaDecodeOnHost problem = test::make({3, {150, 0, 70, 3}, 1});
-    int numbers = 0;
-    for (const cuda::bf16 value : cuda::decode(rung, problem, 2).output) numbers += !std::isnan(cuda::to_float(value));
-    CHECK(numbers == 4 * 3 * cuda::value_width);
+    check_all_written(rung, {3, {150, 0, 70, 3}, 1}, 2);
+    check_all_written(rung, {1, {17 * cuda::page_tokens}, 2}, 17);
   }
 }

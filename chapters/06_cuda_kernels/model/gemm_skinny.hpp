@@ -54,8 +54,29 @@ __device__ inline void load_inputs(const float* row, int i, int columns, float (
   }
 }
 
-// [gemm]
-/// @tparam Tiles of eight rows; `part` may have fewer
+// [slice]
+/// A slice of inputs: 16 outputs, of which this lane has 16 bytes of rows g and g+8, times all rows of x.
+/// @param i where the lane's eight inputs begin: four for the first instruction, four for the second
+template <int Tiles>
+__device__ void add_slice(const uint4 (&w)[2], const float* const (&x)[Tiles], int tiles, int i, int columns, float (&sums)[Tiles][4]) {
+  const std::uint32_t first[4]{w[0].x, w[1].x, w[0].y, w[1].y}, second[4]{w[0].z, w[1].z, w[0].w, w[1].w};
+  float inputs[Tiles][8];
+#pragma unroll
+  for (int t = 0; t < Tiles; ++t)  // asked for together: one after the other they would take their time
+    if (t < tiles) load_inputs(x[t], i, columns, inputs[t]);
+#pragma unroll
+  for (int t = 0; t < Tiles; ++t) {
+    if (t >= tiles) continue;
+    const Split s = split(inputs[t]);
+    mma_m16n8k16(sums[t], first, {s.low[0], s.low[1]});  // the small ones first
+    mma_m16n8k16(sums[t], second, {s.low[2], s.low[3]});
+    mma_m16n8k16(sums[t], first, {s.high[0], s.high[1]});
+    mma_m16n8k16(sums[t], second, {s.high[2], s.high[3]});
+  }
+}
+// [slice]
+
+/// @tparam Tiles of eight rows; a group may have fewer
 template <int Tiles, class Groups>
 __global__ void __launch_bounds__(threads) kernel(const LinearProblem<bf16, Groups> p) {
   __shared__ float sums_of_warp[warps][Tiles * rows_each][tile];
@@ -63,44 +84,27 @@ __global__ void __launch_bounds__(threads) kernel(const LinearProblem<bf16, Grou
   if (part.rows == 0) return;
   const int warp = threadIdx.x / warp_threads, lane = threadIdx.x % warp_threads, g = lane / 4, c = lane % 4;
   const int first_output = blockIdx.x * tile, tiles = (part.rows + rows_each - 1) / rows_each;
-  const bf16* weights[2];  // the rows of W that this lane reads: g and g+8, the last one again where there are no more
+  const bf16* weights[2];  // rows g and g+8 of the tile, the last one again where there are no more
 #pragma unroll
   for (int i = 0; i < 2; ++i)
-    weights[i] = p.weights.data + std::size_t(part.first_weight + min(first_output + g + 8 * i, p.outputs - 1)) * p.weights.stride + 8 * c;
+    weights[i] = p.weights.data + std::size_t(part.first_weight + min(first_output + g + 8 * i, p.outputs - 1)) * p.weights.stride;
   const float* x[Tiles];
 #pragma unroll
   for (int t = 0; t < Tiles; ++t)
     x[t] = p.x.data + std::size_t(p.groups.x_row(part.first_row + min(t * rows_each + g, part.rows - 1))) * p.x.stride + part.x_column;
 
   float sums[Tiles][4] = {};
-  for (int first = warp * depth; first < p.weights.stride; first += ahead * warps * depth) {
+  constexpr int step = warps * depth;  // to the warp's next slice
+  for (int i = warp * depth + 8 * c; i - 8 * c < p.weights.stride; i += ahead * step) {
     uint4 w[ahead][2];
 #pragma unroll
     for (int a = 0; a < ahead; ++a)
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const int at = first + a * warps * depth;
-        w[a][i] = at + 8 * c < p.weights.stride ? *reinterpret_cast<const uint4*>(weights[i] + at) : uint4{0, 0, 0, 0};
-      }
+      for (int r = 0; r < 2; ++r)
+        w[a][r] = i + a * step < p.weights.stride ? *reinterpret_cast<const uint4*>(weights[r] + i + a * step) : uint4{0, 0, 0, 0};
 #pragma unroll
-    for (int a = 0; a < ahead; ++a) {
-      const std::uint32_t upper[4]{w[a][0].x, w[a][1].x, w[a][0].y, w[a][1].y}, lower[4]{w[a][0].z, w[a][1].z, w[a][0].w, w[a][1].w};
-      float inputs[Tiles][8];  // asked for at once: one after the other they would take their time
-#pragma unroll
-      for (int t = 0; t < Tiles; ++t)
-        if (t < tiles) load_inputs(x[t], first + a * warps * depth + 8 * c, p.weights.columns, inputs[t]);
-#pragma unroll
-      for (int t = 0; t < Tiles; ++t) {
-        if (t >= tiles) continue;
-        const Split s = split(inputs[t]);
-        mma_m16n8k16(sums[t], upper, {s.low[0], s.low[1]});  // the small ones first
-        mma_m16n8k16(sums[t], lower, {s.low[2], s.low[3]});
-        mma_m16n8k16(sums[t], upper, {s.high[0], s.high[1]});
-        mma_m16n8k16(sums[t], lower, {s.high[2], s.high[3]});
-      }
-    }
+    for (int a = 0; a < ahead; ++a) add_slice<Tiles>(w[a], x, tiles, i + a * step, p.weights.columns, sums);
   }
-  // [gemm]
 
 #pragma unroll
   for (int t = 0; t < Tiles; ++t)
