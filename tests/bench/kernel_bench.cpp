@@ -72,31 +72,6 @@ std::vector<float> random_floats(index_t count) {
   return floats;
 }
 
-/// Weights of one shape in one format: several copies, so that they come from memory and not from a cache.
-struct Layers {
-  static constexpr index_t inputs = 2048, outputs = 1408;
-  std::vector<Linear> copies;
-  index_t turn = 0;
-
-  explicit Layers(DType type) {
-    const index_t size = inputs * outputs;
-    const std::vector<float> floats = random_floats(size);
-    std::vector<std::byte> bytes(size * element_size(type));
-    for (index_t i = 0; i < size; ++i) {
-      const std::uint16_t half = type == DType::f16 ? to_f16(floats[i]) : to_bf16(floats[i]);
-      if (type == DType::f32) std::memcpy(&bytes[4 * i], &floats[i], 4);
-      else if (element_size(type) == 2) std::memcpy(&bytes[2 * i], &half, 2);
-      else bytes[i] = static_cast<std::byte>(i * 37 % 127);
-    }
-    const std::vector<float> scales(16 * 11, 0.5f);
-    const index_t copy_count = (200 << 20) / bytes.size() + 1;
-    for (index_t i = 0; i < copy_count; ++i)
-      copies.emplace_back(MatrixView{bytes.data(), type, outputs, inputs, inputs, 1,
-                                     type == DType::f8_e4m3 ? scales.data() : nullptr});
-  }
-  const Linear& next() { return copies[turn++ % copies.size()]; }
-};
-
 /// Floats on huge pages, like the weights: otherwise the limit would lie below what it limits.
 class HugeFloats {
  public:
@@ -120,6 +95,41 @@ class HugeFloats {
   std::unique_ptr<float, Free> data_;
 };
 
+/// Weights of one shape in one format: several copies, so that they come from memory and not from a cache. For the formats
+/// that are compared with a kernel without order, as many plain matrices, each allocated after a packed one: where memory
+/// lies decides on a few percent of the bandwidth.
+struct Layers {
+  static constexpr index_t inputs = 2048, outputs = 1408;
+  std::vector<Linear> copies;
+  std::vector<HugeFloats> plain;
+  index_t turn = 0, plain_turn = 0;
+
+  explicit Layers(DType type) {
+    const index_t size = inputs * outputs;
+    const std::vector<float> floats = random_floats(size);
+    std::vector<std::byte> bytes(size * element_size(type));
+    for (index_t i = 0; i < size; ++i) {
+      const std::uint16_t half = type == DType::f16 ? to_f16(floats[i]) : to_bf16(floats[i]);
+      if (type == DType::f32) std::memcpy(&bytes[4 * i], &floats[i], 4);
+      else if (element_size(type) == 2) std::memcpy(&bytes[2 * i], &half, 2);
+      else bytes[i] = static_cast<std::byte>(i * 37 % 127);
+    }
+    const std::vector<float> scales(16 * 11, 0.5f);
+    const index_t copy_count = (200 << 20) / bytes.size() + 1;
+    for (index_t i = 0; i < copy_count; ++i) {
+      copies.emplace_back(MatrixView{bytes.data(), type, outputs, inputs, inputs, 1,
+                                     type == DType::f8_e4m3 ? scales.data() : nullptr});
+      if (!compared()) continue;
+      plain.emplace_back(bytes.size() / sizeof(float));
+      std::memcpy(plain.back().data(), bytes.data(), bytes.size());
+    }
+  }
+  DType type() const { return copies[0].type(); }
+  bool compared() const { return type() == DType::f32 || type() == DType::bf16; }
+  const Linear& next() { return copies[turn++ % copies.size()]; }
+  const float* next_plain() { return plain[plain_turn++ % plain.size()].data(); }
+};
+
 /// Memory that the items share.
 struct Buffers {
   /// Some of the cache that was not touched for long: all items and the limit take turns through it, or one would find in the
@@ -138,12 +148,13 @@ struct Buffers {
 };
 
 /// One row without any order to keep. Stands next to the kernel it is compared with, so that both meet the same minute.
-Item unordered_row(Buffers& buffers, DType type) {
+Item unordered_row(Buffers& buffers, Layers& layers) {
   constexpr index_t K = Layers::inputs, N = Layers::outputs;
+  const DType type = layers.type();
   const index_t bytes = K * N * element_size(type);
-  return {"unordered " + std::string(name(type)) + " rows 1", 2.0 * 4 * K * N, 4.0 * static_cast<double>(bytes), [=, &buffers] {
+  return {"unordered " + std::string(name(type)) + " rows 1", 2.0 * 4 * K * N, 4.0 * static_cast<double>(bytes), [=, &buffers, &layers] {
             for (int i = 0; i < 4; ++i) {
-              const float* w = buffers.next(bytes / sizeof(float));
+              const float* w = layers.next_plain();
               if (type == DType::f32)
                 bench::multiply_unordered(w, N, K, buffers.x.data(), buffers.y.data());
               else
@@ -156,7 +167,7 @@ void add_linear(std::vector<Item>& items, Buffers& buffers, std::vector<Layers>&
   constexpr index_t K = Layers::inputs, N = Layers::outputs;
   for (Layers& layer : layers)
     for (const index_t rows : {1, 2, 4, 8, 14, 15, 24, 48, 128, 512}) {
-      const DType type = layer.copies[0].type();
+      const DType type = layer.type();
       // Enough repetitions for a millisecond.
       const index_t repetitions = rows < 8 ? 4 : 1;
       items.push_back({"linear " + std::string(name(type)) + " rows " + std::to_string(rows),
@@ -165,7 +176,7 @@ void add_linear(std::vector<Item>& items, Buffers& buffers, std::vector<Layers>&
                          for (index_t i = 0; i < repetitions; ++i)
                            layer.next().multiply(rows, buffers.x.data(), K, buffers.y.data(), N);
                        }});
-      if (rows == 1 && (type == DType::f32 || type == DType::bf16)) items.push_back(unordered_row(buffers, type));
+      if (rows == 1 && layer.compared()) items.push_back(unordered_row(buffers, layer));
     }
 }
 
@@ -338,7 +349,7 @@ int main(int count, char** values) {
   const bench::MachineLimits machine{std::string(name(instruction_set())), median(limits.peaks), median(limits.bandwidths)};
   std::vector<bench::KernelResult> results;
   for (const Item& item : items)
-    results.push_back({item.name, median(item.seconds), item.operations, item.bytes, median(item.shares)});
+    results.push_back({item.name, median(item.seconds), item.operations, item.bytes, median(item.shares), item.seconds});
   if (options.json)
     std::puts(json(machine, results).c_str());
   else

@@ -13,6 +13,7 @@ namespace kv::bench {
 struct KernelResult {
   std::string name;
   double seconds, operations, bytes, share;
+  std::vector<double> seconds_of_rounds;  ///< in order, so that what stood side by side can be compared
 };
 
 /// The machine, at the median of all measurements.
