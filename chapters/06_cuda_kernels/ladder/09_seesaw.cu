@@ -11,7 +11,7 @@
 /// Bottleneck now: pages in flight. A page's place is empty for a trip to memory, and then in use for scores, softmax and
 /// values; there is room for two. And the L2 delivers each page once for every 64 heads.
 /// Prediction: 62-72% of the roofline at (batch 128, context 4096, 128 heads) on an H200, and 75-85% on an H100, where
-/// memory is the limit; made when rung 8 had been measured on an H100, at 72%. None for 16 heads. Not measured yet.
+/// memory is the limit; made when rung 8 had been measured on an H100, at 72%. None for 16 heads. Measured: docs/measured/ladder.md.
 /// Traffic: 1152 bytes for each token and 64 heads; a page comes whole.
 /// Shared memory: 232 KB, all that a block may have. Architecture: sm_90a only. Grid (H/64, shares), 384 threads: two
 /// warpgroups that compute with 232 registers each, 128 of them output, and one that fetches and needs 40.

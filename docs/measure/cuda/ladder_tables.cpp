@@ -32,7 +32,7 @@ std::string decimal(double value, int digits) {
 
 /// A run on a GPU, as tests/gpu/verify writes it.
 struct Measured {
-  std::string circumstances;
+  std::string circumstances, limits;
   std::map<std::pair<int, int>, double> shares;  // (rung, heads) -> share of the roofline
   std::map<int, double> flashmla;                // heads -> the same of FlashMLA, where it was built in
   std::vector<index_t> sectors;                  // that each rung's kernel loads, of traffic_problem(); empty: not counted
@@ -50,6 +50,7 @@ std::vector<Measured> measured_on_gpus(const fs::path& folder) {
     Measured run{.circumstances = report.at("device").text() + ", driver " + report.at("driver").text() + ", CUDA " +
                                   report.at("cuda").text() + ", " + report.at("date").text().substr(0, 10) + ", commit " +
                                   report.at("commit").text().substr(0, 7),
+                 .limits = {},
                  .shares = {},
                  .flashmla = {},
                  .sectors = {},
@@ -60,6 +61,10 @@ std::vector<Measured> measured_on_gpus(const fs::path& folder) {
         if (!is_helper(kernels.at(i).at("kernel").text())) run.sectors.push_back(static_cast<index_t>(kernels.at(i).at("sectors").integer()));
       if (run.sectors.size() != ladder().size()) run.sectors.clear();  // this GPU does not run all of them
     }
+    const Json ceilings = report.at("benchmark").at("ceilings");
+    if (ceilings.has("read_gb_per_s"))
+      run.limits = "reads " + decimal(ceilings.at("read_gb_per_s").number() / 1e3, 2) + " TB/s, cuBLASLt multiplies at " +
+                   decimal(ceilings.at("cublaslt_tflop_per_s").number(), 0) + " TFLOP/s";
     const Json shapes = report.at("benchmark").at("ladder");
     for (index_t i = 0; i < shapes.length(); ++i) {
       const Json shape = shapes.at(i), rungs = shape.at("rungs");
@@ -108,7 +113,7 @@ std::string ladder_table(const std::vector<Measured>& runs) {
   text += "\n<div class=\"measured\">Share of the roofline, batch " + std::to_string(batch) + ", context " +
           std::to_string(context) + ". Predicted for an H200. ";
   if (runs.empty()) text += "No GPU has run these kernels yet.";
-  for (const Measured& run : runs) text += "Measured on " + run.circumstances + ". ";
+  for (const Measured& run : runs) text += "Measured on " + run.circumstances + "; the device " + run.limits + ". ";
   return text + "</div>\n";
 }
 
