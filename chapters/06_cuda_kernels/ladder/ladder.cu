@@ -16,8 +16,8 @@ void require_size(const char* what, std::size_t found, std::size_t expected) {
 
 // [ladder]
 std::span<const Rung> ladder() {
-  static const Rung rungs[]{naive(),        warp_per_token(), shared_tile(), all_heads(), split(),
-                            tensor_cores(), tma(),            wgmma(),       seesaw()};
+  static const Rung rungs[]{naive(), warp_per_token(), shared_tile(), all_heads(),
+                            split(), tensor_cores(),   tma(),         wgmma()};
   return rungs;
 }
 // [ladder]

@@ -51,7 +51,6 @@ Rung split();
 Rung tensor_cores();
 Rung tma();
 Rung wgmma();
-Rung seesaw();
 
 /// Workspace of rungs 1 and 2: a score for every head and token that the table has room for.
 inline std::size_t score_bytes(const MlaDecode& problem, int) {

@@ -7,7 +7,7 @@
 
 namespace kv::cuda {
 
-/// The rung with the largest number of those that a GPU has run and that this device can run.
+/// The rung with the largest number that this device can run.
 const Rung& best_rung();
 
 /// Is there a rung for these sizes?
