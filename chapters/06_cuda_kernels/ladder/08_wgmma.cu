@@ -5,7 +5,8 @@
 ///
 /// Removes: loading operands through registers for 16 heads at a time.
 /// Bottleneck now: at 128 heads the tensor cores wait while the first warpgroup takes exponentials; per page and tile
-/// about 1150 clocks of scores and 1025 of values are one after the other, with the softmax between them.
+/// about 1150 clocks of scores and 1025 of values are one after the other, with the softmax between them. And a page's
+/// place is free only after both, so little more than one page is on its way at a time.
 /// Prediction: 55-65% of the roofline at (batch 128, context 4096, 128 heads). None was made for 16 heads, where three
 /// quarters of each product are padding. Measured: docs/measured/ladder.md.
 /// Traffic: 1152 bytes for each token and 64 heads; a page comes whole.
@@ -25,7 +26,7 @@ struct Shared {
   alignas(1024) bf16 weights[box_size];          // one box: heads x tokens
   float factor[warpgroup_heads];                 // for the output so far; at the end, its normalisation
   mbarrier queries_full, queries_empty;
-  mbarrier told, heard;  // the first warpgroup has written weights and factors; both have used them
+  mbarrier told, heard;  // the first warpgroup has written weights and factors; the second has used them
 };
 static_assert(sizeof(Shared) <= 227 * 1024, "what a block may have");
 
@@ -52,9 +53,11 @@ __device__ void score_page(WgmmaScores& score, Shared& shared, int n) {
 __device__ void clear_values_beyond(const PageBoxes& page, int rows, const WgmmaLane& lane) {
   named_barrier_sync(1, warpgroup_threads);
   page.clear_values(rows, page_tokens, lane.thread, warpgroup_threads);
+  fence_proxy_async();
+  named_barrier_sync(1, warpgroup_threads);
 }
 
-/// Tells both warpgroups the factors of this thread's rows, and with them that the weights are there.
+/// Tells the second warpgroup the factors of this thread's rows, and with them that the weights are there.
 __device__ void tell(Shared& shared, const WgmmaLane& lane, float2 factor) {
   if (lane.c == 0) shared.factor[lane.row(0)] = factor.x, shared.factor[lane.row(1)] = factor.y;
   fence_proxy_async();  // wgmma reads what ordinary stores have written
@@ -82,8 +85,9 @@ __device__ void first_warpgroup(Shared& shared, const MlaDecode& problem, const 
       const int rows = rows_of_page(S, i);
       WgmmaScores score;
       score_page(score, shared, n.pages);
+      if (i + 1 == part.end) mbarrier_arrive(&shared.queries_empty);
       mask_scores(score, lane, rows, problem.scale);
-      const float2 factor{softmax[0].renew(row_max(score, 0)), softmax[1].renew(row_max(score, 1))};
+      const float2 factor = renew(softmax, score);
       weigh_scores(score, softmax);
       WgmmaWeights weight;
       round_weights(weight, score);
@@ -91,19 +95,15 @@ __device__ void first_warpgroup(Shared& shared, const MlaDecode& problem, const 
       wait_until_heard();
       store_weights(shared.weights, weight, lane);
       tell(shared, lane, factor);
-      mbarrier_wait(&shared.told, n.messages % 2);
       scale_rows(value, factor);
-      add_values(value, shared.weights, page, 0);
+      add_values(value, weight, page, 0);
       wgmma_wait<0>();
-      mbarrier_arrive(&shared.heard);
       shared.stages.release(n.pages);
     }
-    mbarrier_arrive(&shared.queries_empty);
     for (OnlineSoftmax& s : softmax) s.sum = quad_sum(s.sum);
     const float2 normalisation{softmax[0].normalisation(), softmax[1].normalisation()};
     wait_until_heard();
     tell(shared, lane, normalisation);
-    mbarrier_arrive(&shared.heard);
     ++n.messages;
     deliver(problem, work, k, b, part, [&](const auto& sink) {
       store_rows(value, normalisation, lane, 0, first_head, problem.heads, sink);
@@ -155,6 +155,8 @@ __device__ void produce(Shared& shared, const MlaDecode& problem, const Share& s
   for (int b = share.first_sequence; b <= share.last_sequence; ++b) {
     const PageRange part = share.part(b, pages_of(problem.lengths[b]));
     if (part.first >= part.end) continue;
+    const auto fetch = [&](int i) { shared.stages.fetch(n.pages++, latents, problem.page_number(b, i)); };
+    fetch(part.first);  // it need not wait until the last sequence's queries are done with
     if (n.sequences > 0) mbarrier_wait(&shared.queries_empty, (n.sequences - 1) % 2);
     ++n.sequences;
     mbarrier_expect_bytes(&shared.queries_full, boxes * box_bytes);
@@ -162,7 +164,7 @@ __device__ void produce(Shared& shared, const MlaDecode& problem, const Share& s
     for (int i = 0; i < boxes; ++i)
       tma_load(shared.queries + i * box_size, queries, &shared.queries_full, i * box_width,
                b * problem.heads + first_head);
-    for (int i = part.first; i < part.end; ++i) shared.stages.fetch(n.pages++, latents, problem.page_number(b, i));
+    for (int i = part.first + 1; i < part.end; ++i) fetch(i);
   }
 }
 
@@ -175,7 +177,7 @@ __global__ void __launch_bounds__(threads, 1)
     mbarrier_init(&shared.queries_full, 1);
     mbarrier_init(&shared.queries_empty, warpgroup_threads);
     mbarrier_init(&shared.told, warpgroup_threads);
-    mbarrier_init(&shared.heard, 2 * warpgroup_threads);
+    mbarrier_init(&shared.heard, warpgroup_threads);
     mbarrier_init_done();
   }
   __syncthreads();

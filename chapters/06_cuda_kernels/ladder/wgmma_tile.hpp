@@ -37,12 +37,13 @@ __device__ inline void score_box(WgmmaScores& score, const bf16* queries, const 
 /// Scales, and gives tokens beyond the sequence's end no weight, whatever was in their rows.
 __device__ inline void mask_scores(WgmmaScores& score, const WgmmaLane& lane, int rows, float scale) {
 #pragma unroll
+  for (float& s : score) s *= scale;  // by itself: the scale may be negative, and then the largest is another one
+  if (rows == page_tokens) return;
+#pragma unroll
   for (int j = 0; j < 8; ++j)
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      float& s = score[j * 4 + i];
-      s = j * 8 + lane.c + i % 2 < rows ? s * scale : -INFINITY;
-    }
+    for (int i = 0; i < 4; ++i)
+      if (j * 8 + lane.c + i % 2 >= rows) score[j * 4 + i] = -INFINITY;
 }
 
 // [soften]
@@ -54,14 +55,29 @@ __device__ inline float row_max(const WgmmaScores& score, int r) {
   return quad_max(largest);
 }
 
-/// Scores become weights. The softmax counts this thread's tokens alone until its sums are put together at the end.
+/// Takes in the largest scores of a page, if they are much larger. What the exponentials are taken relative to need not
+/// be the largest score exactly: weights up to e^5 are as good as weights up to 1, and the output is seldom rescaled.
+/// @return the factors for the output so far, mostly 1
+__device__ inline float2 renew(OnlineSoftmax (&softmax)[2], const WgmmaScores& score) {
+  constexpr float slack = 5.0f;
+  const auto factor = [&](int r) {
+    const float largest = row_max(score, r), before = softmax[r].largest;
+    return softmax[r].renew(largest > before + slack ? largest : before);
+  };
+  return {factor(0), factor(1)};
+}
+
+/// Scores become weights, with one multiplication and one exponential each. The softmax counts this thread's tokens
+/// alone until its sums are put together at the end.
 __device__ inline void weigh_scores(WgmmaScores& score, OnlineSoftmax (&softmax)[2]) {
+  constexpr float log2_e = 1.44269504f;
+  const float offset[2] = {softmax[0].largest * log2_e, softmax[1].largest * log2_e};
 #pragma unroll
   for (int j = 0; j < 8; ++j)
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       float& s = score[j * 4 + i];
-      s = softmax[i / 2].weight(s);
+      s = fast_exp2(fmaf(s, log2_e, -offset[i / 2]));
       softmax[i / 2].sum += s;
     }
 }
@@ -88,8 +104,9 @@ __device__ inline void store_weights(bf16* box, const WgmmaWeights& weight, cons
 }
 // [weights]
 
-/// @param factor for this thread's two rows
+/// @param factor for this thread's two rows; 1 for all rows of the warp costs nothing
 __device__ inline void scale_rows(WgmmaValues& value, float2 factor) {
+  if (!__any_sync(all_lanes, factor.x != 1.0f || factor.y != 1.0f)) return;
 #pragma unroll
   for (int j = 0; j < 32; ++j) {
     value[j * 4] *= factor.x, value[j * 4 + 1] *= factor.x;
