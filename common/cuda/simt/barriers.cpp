@@ -77,10 +77,8 @@ void sync_warp(unsigned mask, const Where& where) {
   acquire(order);
 }
 
-namespace {
-
-/// @return true for the thread that completes the meeting
-bool join_named(Block& block, int id, int threads, const Where& where) {
+void sync_named(int id, int threads, const Where& where) {
+  Block& block = *Block::current();
   if (id < 0 || id > 15) die("a named barrier's number is 0 to 15", where);
   if (threads <= 0 || threads % 32 != 0) die("a named barrier's thread count is a multiple of 32", where);
   NamedBarrier& barrier = block.named[id];
@@ -88,23 +86,15 @@ bool join_named(Block& block, int id, int threads, const Where& where) {
   if (barrier.threads != unsigned(threads)) die("named barrier: threads disagree about its thread count", where);
   block.self().where = where;
   block.self().named = id;
-  join(barrier);
-  if (barrier.arrived < barrier.threads) return false;
-  open(barrier);
-  block.wake(State::at_named, 0, block.size(), [id](const Thread& thread) { return thread.named == id; });
-  return true;
+  const char* order = join(barrier);
+  if (barrier.arrived < barrier.threads) {
+    block.park(State::at_named);
+  } else {
+    open(barrier);
+    block.wake(State::at_named, 0, block.size(), [id](const Thread& thread) { return thread.named == id; });
+  }
+  acquire(order);
 }
-
-}  // namespace
-
-void sync_named(int id, int threads, const Where& where) {
-  Block& block = *Block::current();
-  const unsigned meeting = id >= 0 && id < 16 ? block.named[id].meeting : 0;
-  if (!join_named(block, id, threads, where)) block.park(State::at_named);
-  acquire(&block.named[id].order[meeting & 1]);
-}
-
-void arrive_named(int id, int threads, const Where& where) { join_named(*Block::current(), id, threads, where); }
 
 void yield(const Where& where) {
   Block& block = *Block::current();

@@ -47,9 +47,8 @@ unsigned lane();
 
 void sync_block(const Where& where);
 void sync_warp(unsigned mask, const Where& where);
-/// bar.sync and bar.arrive: barrier `id` opens for `threads` threads, of which some need not wait.
+/// bar.sync: barrier `id` opens when `threads` threads have come.
 void sync_named(int id, int threads, const Where& where);
-void arrive_named(int id, int threads, const Where& where);
 /// Lets the others run.
 void yield(const Where& where);
 /// __threadfence: what this thread did before is seen by whoever sees its later atomics, and fences then.
