@@ -254,25 +254,18 @@ __global__ void pass_around(int* out, int rounds) {
   out[threadIdx.x] = held;
 }
 
-// Warps 0, 1 make numbers, warps 2, 3 use them; barrier 1 says "full", barrier 2 "empty".
-__global__ void hand_over(int* out, int rounds) {
-  __shared__ int slot[64];
-  const int place = static_cast<int>(threadIdx.x) % 64;
-  if (threadIdx.x < 64) {
-    for (int round = 0; round < rounds; ++round) {
-      if (round > 0) named_barrier_sync(2, 128);
-      slot[place] = round * 1000 + place;
-      named_barrier_sync(1, 128);
-    }
-  } else {
-    int sum = 0;
-    for (int round = 0; round < rounds; ++round) {
-      named_barrier_sync(1, 128);
-      sum += slot[63 - place];
-      if (round + 1 < rounds) named_barrier_sync(2, 128);
-    }
-    out[place] = sum;
+// Two halves of a block, each with a barrier of its own and the second one with twice as many rounds.
+__global__ void two_halves(int* out, int rounds) {
+  __shared__ int slots[2][64];
+  const int half = static_cast<int>(threadIdx.x) / 64, place = static_cast<int>(threadIdx.x) % 64;
+  int sum = 0;
+  for (int round = 0; round < rounds * (half + 1); ++round) {
+    slots[half][place] = round * 1000 + place;
+    named_barrier_sync(1 + half, 64);
+    sum += slots[half][63 - place];
+    named_barrier_sync(1 + half, 64);
   }
+  out[threadIdx.x] = sum;
 }
 
 // Lanes exchange numbers through shared memory, in two halves that do not wait for each other.
@@ -292,10 +285,13 @@ TEST_CASE("__syncthreads: every round sees the round before", "[cuda]") {
   for (int i = 0; i < 256; ++i) CHECK(held[i] == (i / 32 + 8 * rounds - rounds) % 8);
 }
 
-TEST_CASE("named barriers: two in turn, between two halves of a block", "[cuda]") {
+TEST_CASE("named barriers: two halves of a block that do not wait for each other", "[cuda]") {
   const int rounds = GENERATE(1, 2, 9);
-  const auto sums = outputs<int>(64, {1, 128}, hand_over, rounds);
-  for (int i = 0; i < 64; ++i) CHECK(sums[i] == rounds * (rounds - 1) / 2 * 1000 + rounds * (63 - i));
+  const auto sums = outputs<int>(128, {1, 128}, two_halves, rounds);
+  for (int i = 0; i < 128; ++i) {
+    const int mine = rounds * (i / 64 + 1);
+    CHECK(sums[i] == mine * (mine - 1) / 2 * 1000 + mine * (63 - i % 64));
+  }
 }
 
 TEST_CASE("__syncwarp on half a warp", "[cuda]") {
