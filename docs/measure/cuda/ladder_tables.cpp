@@ -32,7 +32,7 @@ std::string decimal(double value, int digits) {
 
 /// A run on a GPU, as tests/gpu/verify writes it.
 struct Measured {
-  std::string circumstances, limits;
+  std::string device, circumstances, limits;     // the device by its short name: "H100"
   std::map<std::pair<int, int>, double> shares;  // (rung, heads) -> share of the roofline
   std::map<int, double> flashmla;                // heads -> the same of FlashMLA, where it was built in
   std::vector<index_t> sectors;                  // that each rung's kernel loads, of traffic_problem(); empty: not counted
@@ -42,12 +42,18 @@ struct Measured {
 bool is_helper(const std::string& kernel) { return kernel == "schedule_kernel" || kernel == "combine_kernel"; }
 
 std::vector<Measured> measured_on_gpus(const fs::path& folder) {
+  std::vector<fs::path> files;
+  for (const auto& file : fs::directory_iterator(folder))
+    if (file.path().extension() == ".json") files.push_back(file.path());
+  std::ranges::sort(files);
   std::vector<Measured> runs;
-  for (const auto& file : fs::directory_iterator(folder)) {
-    if (file.path().extension() != ".json") continue;
-    const Json report = Json::read(file.path());
+  for (const fs::path& file : files) {
+    const Json report = Json::read(file);
     if (!report.is_object() || !report.has("benchmark") || !report.at("benchmark").is_object()) continue;
-    Measured run{.circumstances = report.at("device").text() + ", driver " + report.at("driver").text() + ", CUDA " +
+    const std::string name = report.at("device").text();  // "NVIDIA H100 80GB HBM3"
+    const std::size_t first = name.find(' ') + 1;
+    Measured run{.device = name.substr(first, name.find(' ', first) - first),
+                 .circumstances = report.at("device").text() + ", driver " + report.at("driver").text() + ", CUDA " +
                                   report.at("cuda").text() + ", " + report.at("date").text().substr(0, 10) + ", commit " +
                                   report.at("commit").text().substr(0, 7),
                  .limits = {},
@@ -88,29 +94,32 @@ std::string predicted(const std::optional<Percent>& percent) {
   return std::to_string(percent->low) + (percent->low == percent->high ? "" : "-" + std::to_string(percent->high)) + "%";
 }
 
-/// @param shares a member of each run
+/// " 87% | 82% |", a cell for each run; one cell when there is none.
 template <class Key>
 std::string measured(const std::vector<Measured>& runs, std::map<Key, double> Measured::* shares, const Key& key) {
-  std::string text;
-  for (const Measured& run : runs)
-    if (const auto found = (run.*shares).find(key); found != (run.*shares).end())
-      text += (text.empty() ? "" : ", ") + decimal(100 * found->second, 0) + "%";
-  return text.empty() ? "not measured yet" : text;
+  std::string cells;
+  for (const Measured& run : runs) {
+    const auto found = (run.*shares).find(key);
+    cells += found == (run.*shares).end() ? " - |" : " " + decimal(100 * found->second, 0) + "% |";
+  }
+  return cells.empty() ? " not measured yet |" : cells;
 }
 
 std::string ladder_table(const std::vector<Measured>& runs) {
-  std::string text = "| rung | what it removes | predicted, 16 heads | measured | predicted, 128 heads | measured |\n"
-                     "| --- | --- | ---: | ---: | ---: | ---: |\n";
+  std::string devices;
+  for (const Measured& run : runs) devices += " " + run.device + " |";
+  if (runs.empty()) devices = " measured |";
+  std::string text = "| rung | what it removes | 16 heads: predicted |" + devices + " 128 heads: predicted |" + devices + "\n| --- | --- |";
+  for (index_t column = 0; column < 2 * (1 + std::max<index_t>(runs.size(), 1)); ++column) text += " ---: |";
+  text += "\n";
   const auto rung_at = [&](int rung, int heads) { return measured(runs, &Measured::shares, {rung, heads}); };
   for (const Rung& rung : ladder())
-    text += "| " + std::to_string(rung.number) + " " + rung.name + " | " + rung.removes + " | " +
-            predicted(rung.prediction.at_16_heads) + " | " + rung_at(rung.number, 16) + " | " +
-            predicted(rung.prediction.at_128_heads) + " | " + rung_at(rung.number, 128) + " |\n";
-  const bool beside_flashmla = std::any_of(runs.begin(), runs.end(), [](const Measured& run) { return !run.flashmla.empty(); });
-  if (beside_flashmla)
-    text += "| FlashMLA | a yardstick, its schedule not counted | - | " + measured(runs, &Measured::flashmla, 16) + " | - | " +
-            measured(runs, &Measured::flashmla, 128) + " |\n";
-  text += "\n<div class=\"measured\">Share of the roofline, batch " + std::to_string(batch) + ", context " +
+    text += "| " + std::to_string(rung.number) + " " + rung.name + " | " + rung.removes + " | " + predicted(rung.prediction.at_16_heads) + " |" +
+            rung_at(rung.number, 16) + " " + predicted(rung.prediction.at_128_heads) + " |" + rung_at(rung.number, 128) + "\n";
+  if (std::ranges::any_of(runs, [](const Measured& run) { return !run.flashmla.empty(); }))
+    text += "| FlashMLA | a yardstick, its schedule not counted | - |" + measured(runs, &Measured::flashmla, 16) + " - |" +
+            measured(runs, &Measured::flashmla, 128) + "\n";
+  text += "\n<div class=\"measured\">Share of the roofline of the device itself, batch " + std::to_string(batch) + ", context " +
           std::to_string(context) + ". Predicted for an H200. ";
   if (runs.empty()) text += "No GPU has run these kernels yet.";
   for (const Measured& run : runs) text += "Measured on " + run.circumstances + "; the device " + run.limits + ". ";
@@ -138,9 +147,11 @@ std::string traffic_table(const std::vector<Measured>& runs) {
         simt::measure_traffic([&] { rung.launch(device.problem(), {workspace.data(), kv::test::traffic_multiprocessors}); });
     const simt::Access latents = traffic.loads_of(device.problem().latents);
     std::string counted;
-    for (const Measured& run : runs)
-      if (!run.sectors.empty() && rung.capability < tma)
-        counted += (counted.empty() ? "" : ", ") + std::to_string(run.sectors[static_cast<index_t>(rung.number - 1)]);
+    for (const Measured& run : runs) {
+      if (run.sectors.empty() || rung.capability >= tma) continue;
+      const std::string count = std::to_string(run.sectors[static_cast<index_t>(rung.number - 1)]);
+      if (counted.find(count) == std::string::npos) counted += (counted.empty() ? "" : ", ") + count;
+    }
     text += "| " + std::to_string(rung.number) + " " + rung.name + " | " +
             decimal(static_cast<double>(latents.bytes) / kv::test::traffic_tokens, 0) + " | " + decimal(100 * latents.used(), 0) + "% | " +
             decimal(static_cast<double>(latents.bytes) / static_cast<double>(latents.unique_bytes), 1) + " | " +
@@ -151,21 +162,21 @@ std::string traffic_table(const std::vector<Measured>& runs) {
           "a warp's request uses; caches are not modelled. The last two numbers are of all loads of the rung's kernel, queries and tables "
           "included, but not of TMA, which that counter does not see.";
   for (const Measured& run : runs)
-    if (!run.sectors.empty()) text += " The last: " + run.circumstances + ".";
+    if (!run.sectors.empty()) text += " By the counter of: " + run.circumstances + ".";
   return text + "</div>\n";
 }
 
 // ---- whole models ----
 
 std::string decode_table(const std::vector<Measured>& runs) {
-  std::string text = "| sequences | context | step, ms | tokens/s | bytes that it must read, GB | share of the bandwidth's limit |\n"
-                     "| ---: | ---: | ---: | ---: | ---: | ---: |\n";
+  std::string text = "| device | sequences | context | step, ms | tokens/s | bytes that it must read, GB | share of the bandwidth's limit |\n"
+                     "| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n";
   std::string circumstances;
   for (const Measured& run : runs) {
     for (index_t i = 0; i < run.decode.length(); ++i) {
       const Json row = run.decode.at(i);
       if (!row.has("floor_share")) continue;
-      text += "| " + std::to_string(row.at("batch").integer()) + " | " + std::to_string(row.at("context").integer()) + " | " +
+      text += "| " + run.device + " | " + std::to_string(row.at("batch").integer()) + " | " + std::to_string(row.at("context").integer()) + " | " +
               decimal(row.at("milliseconds_per_step").number(), 2) + " | " + decimal(row.at("tokens_per_s").number(), 0) + " | " +
               decimal(row.at("touched_bytes").number() / 1e9, 1) + " | " + decimal(100 * row.at("floor_share").number(), 0) + "% |\n";
     }
