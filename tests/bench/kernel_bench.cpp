@@ -76,10 +76,12 @@ std::vector<float> random_floats(index_t count) {
 class HugeFloats {
  public:
   explicit HugeFloats(index_t count) : size_(count) {
+    constexpr index_t page = index_t{2} << 20;
+    const index_t bytes = (count * sizeof(float) + page - 1) / page * page;  // or the end would lie on small ones
     void* memory = nullptr;
-    if (posix_memalign(&memory, index_t{2} << 20, count * sizeof(float)) != 0) throw std::bad_alloc();
+    if (posix_memalign(&memory, page, bytes) != 0) throw std::bad_alloc();
 #ifdef __linux__
-    madvise(memory, count * sizeof(float), MADV_HUGEPAGE);
+    madvise(memory, bytes, MADV_HUGEPAGE);
 #endif
     data_.reset(static_cast<float*>(memory));
     std::ranges::copy(random_floats(count), data_.get());
