@@ -28,7 +28,9 @@ JsonObject describe(const Machine& machine) {
 JsonObject describe(const cuda::Ceilings& ceilings, const Machine& machine) {
   JsonObject object;
   if (machine.is_cpu) return object;
-  object.set("copy_gb_per_s", ceilings.copy_bytes_per_s / 1e9).set("read_gb_per_s", ceilings.read_bytes_per_s / 1e9).set("our_gemm_tflop_per_s", ceilings.our_flop_per_s / 1e12);
+  object.set("copy_gb_per_s", ceilings.copy_bytes_per_s / 1e9)
+      .set("read_gb_per_s", ceilings.read_bytes_per_s / 1e9)
+      .set("our_gemm_tflop_per_s", ceilings.our_flop_per_s / 1e12);
   if (ceilings.library_flop_per_s) object.set("cublaslt_tflop_per_s", *ceilings.library_flop_per_s / 1e12);
   return object;
 }

@@ -85,7 +85,8 @@ struct ModelTime {
   index_t batch, context;
   std::string attention;     ///< whose kernel
   std::size_t weight_bytes, cache_bytes;
-  double touched_bytes;      ///< that a step must read: the cache, and the weights of all layers and of those experts that are chosen when all are equally likely
+  double touched_bytes;      ///< that a step must read: the cache, and weights; of experts those that are chosen when all are
+                             ///< equally likely
   double milliseconds;       ///< of a step
   double tokens_per_s;
 };

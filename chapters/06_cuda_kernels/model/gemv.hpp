@@ -88,13 +88,11 @@ __device__ void multiply(const LinearProblem<W, Groups>& p, const LinearPart& pa
     rows.x[n] = p.x.data + std::size_t(p.groups.x_row(row)) * p.x.stride + part.x_column;
     aligned = aligned && reinterpret_cast<std::uintptr_t>(rows.x[n]) % sizeof(float4) == 0;
   }
-  // [walk]
   const int columns = p.weights.columns, whole = aligned ? columns : 0;
   int i = lane * piece<W>;
   for (; i + (ahead - 1) * step + piece<W> <= whole; i += ahead * step) rows.template add<ahead, step>(i);
   for (; i + piece<W> <= whole; i += step) rows.template add<1, step>(i);
   for (; i < columns; i += step) rows.add_carefully(i, columns);
-  // [walk]
   const float sum = scatter_sums(rows.sums);
   constexpr int lanes = warp_threads / (outputs_of_warp * N);  // that have the same sum
   const int o = first_output + lane / lanes / N, n = first_row + lane / lanes % N;
