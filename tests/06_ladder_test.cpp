@@ -133,6 +133,11 @@ TEST_CASE("wrong shapes are refused before anything runs", "[ladder]") {
   CHECK_THROWS_AS(refused([](auto& p) { p.heads = 0; })(), invalid_argument);
   CHECK_THROWS_AS(refused([](auto& p) { p.heads = 3; })(), invalid_argument);
   CHECK_THROWS_AS(refused([](auto& p) { p.lengths.push_back(1); })(), invalid_argument);     // no row in the table
+  MlaDecode large{};
+  large.batch = most_sequences, large.heads = 1;
+  CHECK_NOTHROW(require_fit(large));
+  ++large.batch;
+  CHECK_THROWS_AS(require_fit(large), invalid_argument);
   CHECK_THROWS_AS(refused([](auto& p) { p.lengths[1] = -1; })(), out_of_range);
   CHECK_THROWS_AS(refused([](auto& p) { p.lengths[0] = p.table_width * page_tokens + 1; })(), out_of_range);
   CHECK_THROWS_AS(refused([](auto& p) { p.lengths[0] = 2 * page_tokens + 1; })(), out_of_range);  // no such page

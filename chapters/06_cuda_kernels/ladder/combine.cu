@@ -84,7 +84,7 @@ SplitWork::SplitWork(const MlaDecode& problem, int share_count, void* workspace)
 }
 
 void combine(const MlaDecode& problem, const SplitWork& work, cudaStream_t stream) {
-  const int parts = work.schedule.share_count / problem.batch;  // of a sequence, about
+  const int parts = work.schedule.share_count / problem.batch;  // of a sequence, if they are equally long
   const int teams = std::clamp(parts / 8, 1, most_teams);
   launch({dim3(problem.heads, problem.batch), teams * team_threads, 0, stream}, combine_kernel, problem, work);
 }

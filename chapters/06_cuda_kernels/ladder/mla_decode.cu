@@ -21,8 +21,7 @@ void require_size(const char* what, std::size_t found, std::size_t expected) {
 }  // namespace
 
 void require_fit(const MlaDecode& problem) {
-  constexpr int grid_limit = 65535;  // of a grid's second dimension
-  require_between("batch", problem.batch, 0, grid_limit);
+  require_between("batch", problem.batch, 0, most_sequences);
   require_between("heads", problem.heads, 1, 1024);
   require_between("pages", problem.pages, 0, (1 << 30) / page_tokens);  // so that a row's number is an int
   require_between("table_width", problem.table_width, 0, (1 << 30) / page_tokens);

@@ -15,6 +15,7 @@ namespace kv::cuda {
 inline constexpr int latent_width = 576;  ///< numbers in a query and in a cached row: latent and rotated part
 inline constexpr int value_width = 512;   ///< numbers in a value and in an output: the latent
 inline constexpr int page_tokens = 64;    ///< cached rows in a page
+inline constexpr int most_sequences = 25'000;  ///< whose offsets fit into the shared memory of any GPU, 99 KiB
 
 // [problem]
 /// One decode step. All pointers are to device memory; nothing here is read on the host, so a step can be captured

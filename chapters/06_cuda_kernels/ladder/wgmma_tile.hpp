@@ -1,7 +1,7 @@
 #pragma once
 /// @file
-/// What a warpgroup does with 64 heads and one page through wgmma: rungs 8 and 9. All operands lie in shared memory in
-/// boxes of 64 x 64 as TMA lays them down, or would; results are in registers.
+/// What a warpgroup does with 64 heads and one page through wgmma: rung 8. Operands lie in shared memory in boxes of
+/// 64 x 64, laid out as TMA does it, the weights' box too; or in registers, where results are.
 #include "chapters/06_cuda_kernels/ladder/online_softmax.hpp"
 #include "chapters/06_cuda_kernels/ladder/page_boxes.hpp"
 #include "chapters/06_cuda_kernels/ladder/warp.hpp"

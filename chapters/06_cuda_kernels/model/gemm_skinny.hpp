@@ -4,7 +4,7 @@
 /// many products for ordinary arithmetic. So: tensor cores, with weights that go from memory straight into their operands.
 ///
 /// A block makes 16 outputs of all rows. Its eight warps share out the inputs, 32 at a time, and add up at the end, so that
-/// even a small matrix keeps all multiprocessors busy. The order of a sum depends on its length alone.
+/// 2,048 outputs are 128 blocks. The order of a sum depends on its length alone.
 ///
 /// mma.sync wants from a lane, of a row of W, two inputs here and two inputs there. But a sum over inputs may be taken in
 /// any order, if W and x agree on it: lane 4g+c takes inputs 8c ... 8c+7, which lie side by side, and calls them what the

@@ -2,7 +2,7 @@
 /// @file
 /// A few rows times a matrix. Every weight is read once, 16 bytes at a time, a warp side by side along the inputs, and
 /// used for up to eight rows of x, which stay in the first cache. Bound by the weights' bytes, so what counts is how many
-/// of them are on their way at a time: each lane asks for eight pieces before it uses the first.
+/// of them are on their way at a time: for one row each lane asks for eight pieces before it uses the first.
 /// The order of a sum depends on its length alone: lane by lane, then in a tree over the lanes.
 #include "chapters/06_cuda_kernels/model/linear.hpp"
 #include "chapters/06_cuda_kernels/model/reduce.hpp"
@@ -36,7 +36,7 @@ struct Rows {
   float sums[outputs_of_warp * N] = {};
 
   // [advance]
-  /// `Ahead` pieces of each row of W, `step` inputs apart, from input i on; all of them exist.
+  /// `Ahead` pieces of each row of W, `Step` inputs apart, from input i on; all of them exist.
   template <int Ahead, int Step>
   __device__ void add(int i) {
     uint4 pieces[Ahead][outputs_of_warp];

@@ -15,7 +15,7 @@ struct Norm {
 /// y(n,:) = rms_norm(x(n,:)). In place is allowed.
 void rms_norm(const Norm& norm, const RowsIn& x, int rows, const RowsOut& y, cudaStream_t stream);
 
-/// x(n,:) += delta(n,:), then y(n,:) = rms_norm(x(n,:)).  @param x, delta, y (N,width)
+/// x(n,:) += delta(n,:), then y(n,:) = rms_norm(x(n,:)).  @param x, delta, y (N,width), which do not overlap
 void add_rms_norm(const Norm& norm, float* x, const float* delta, int rows, float* y, cudaStream_t stream);
 
 }  // namespace kv::cuda

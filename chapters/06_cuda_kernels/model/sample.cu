@@ -28,7 +28,7 @@ __device__ Best warp_best(Best best) {
 template <class Score>
 __device__ Best largest(int count, const Score& score) {
   __shared__ Best of_warp[warps];
-  Best best{-INFINITY, count};
+  Best best{-INFINITY, 0};  // also where all are NaN
 #pragma unroll 8  // a vocabulary is long, and a block has a latency to hide
   for (int v = threadIdx.x; v < count; v += threads) best = better(best, {score(v), v});
   best = warp_best(best);

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <iostream>
 #include <map>
+#include <set>
 
 #include "chapters/06_cuda_kernels/ladder/ladder.hpp"
 #include "common/cuda/simt/traffic.hpp"
@@ -69,8 +70,9 @@ std::vector<Measured> measured_on_gpus(const fs::path& folder) {
     }
     const Json ceilings = report.at("benchmark").at("ceilings");
     if (ceilings.has("read_gb_per_s"))
-      run.limits = "reads " + decimal(ceilings.at("read_gb_per_s").number() / 1e3, 2) + " TB/s, cuBLASLt multiplies at " +
-                   decimal(ceilings.at("cublaslt_tflop_per_s").number(), 0) + " TFLOP/s";
+      run.limits = "; the device reads " + decimal(ceilings.at("read_gb_per_s").number() / 1e3, 2) + " TB/s";
+    if (ceilings.has("cublaslt_tflop_per_s"))
+      run.limits += "; cuBLASLt multiplies at " + decimal(ceilings.at("cublaslt_tflop_per_s").number(), 0) + " TFLOP/s";
     const Json shapes = report.at("benchmark").at("ladder");
     for (index_t i = 0; i < shapes.length(); ++i) {
       const Json shape = shapes.at(i), rungs = shape.at("rungs");
@@ -122,7 +124,7 @@ std::string ladder_table(const std::vector<Measured>& runs) {
   text += "\n<div class=\"measured\">Share of the roofline of the device itself, batch " + std::to_string(batch) + ", context " +
           std::to_string(context) + ". Predicted for an H200. ";
   if (runs.empty()) text += "No GPU has run these kernels yet.";
-  for (const Measured& run : runs) text += "Measured on " + run.circumstances + "; the device " + run.limits + ". ";
+  for (const Measured& run : runs) text += "Measured on " + run.circumstances + run.limits + ". ";
   return text + "</div>\n";
 }
 
@@ -146,12 +148,11 @@ std::string traffic_table(const std::vector<Measured>& runs) {
     const simt::Traffic traffic =
         simt::measure_traffic([&] { rung.launch(device.problem(), {workspace.data(), kv::test::traffic_multiprocessors}); });
     const simt::Access latents = traffic.loads_of(device.problem().latents);
+    std::set<index_t> counts;  // GPUs of one kind of compiler agree
+    for (const Measured& run : runs)
+      if (!run.sectors.empty() && rung.capability < tma) counts.insert(run.sectors[static_cast<index_t>(rung.number - 1)]);
     std::string counted;
-    for (const Measured& run : runs) {
-      if (run.sectors.empty() || rung.capability >= tma) continue;
-      const std::string count = std::to_string(run.sectors[static_cast<index_t>(rung.number - 1)]);
-      if (counted.find(count) == std::string::npos) counted += (counted.empty() ? "" : ", ") + count;
-    }
+    for (const index_t count : counts) counted += (counted.empty() ? "" : ", ") + std::to_string(count);
     text += "| " + std::to_string(rung.number) + " " + rung.name + " | " +
             decimal(static_cast<double>(latents.bytes) / kv::test::traffic_tokens, 0) + " | " + decimal(100 * latents.used(), 0) + "% | " +
             decimal(static_cast<double>(latents.bytes) / static_cast<double>(latents.unique_bytes), 1) + " | " +
