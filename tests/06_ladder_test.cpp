@@ -92,7 +92,7 @@ TEST_CASE("every rung, for a sequence with a part on each of many multiprocessor
 
 TEST_CASE("every rung, when one token outweighs all others and when a later page does", "[ladder]") {
   const Rung& rung = find_rung(GENERATE(from_range(rungs_here())));
-  const float scale = GENERATE(1.0f, -0.3f, 0.0f);
+  const float scale = GENERATE(1.0f, -0.3f, 0.0f, 10.0f);
   CAPTURE(rung.name, scale);
   check_against_formula(rung, {5, {250, 129}, 4, true, scale}, 2);
 }
