@@ -1,8 +1,9 @@
 #pragma once
 /// @file
 /// What a device can do, and what the kernels make of it: measurements for `kvbook gpu-bench`. Nothing here needs CUDA to
-/// be included. Times are from CUDA events around replayed graphs, of whole models from the host's clock; medians; random data; buffers that together are larger
-/// than the L2 cache are used in turn, so that nothing is found there from the time before.
+/// be included. Times are from CUDA events around replayed graphs, those of whole models from the host's clock; medians;
+/// random data; buffers that together are larger than the L2 cache are used in turn, so that nothing is found there from
+/// the time before.
 #include <optional>
 #include <string>
 #include <vector>

@@ -6,7 +6,8 @@
 /// Bottleneck now: at 16 heads memory, if enough loads are in flight: every thread spends instructions and registers on
 /// copying. At 128 heads shared memory: four warps read a page and the queries through ldmatrix for 16 heads only, about
 /// 213 KB for each page and tile, 1660 clocks at 128 bytes each, where the tensor cores need 544.
-/// Prediction: 70-85% of the roofline at (batch 128, context 4096, 16 heads), 25-35% at 128 heads. Measured: docs/measured/ladder.md.
+/// Prediction: 70-85% of the roofline at (batch 128, context 4096, 16 heads), 25-35% at 128 heads.
+/// Measured: docs/measured/ladder.md.
 /// Traffic: as rung 5.
 /// Shared memory: 171 KB, one block on a multiprocessor. Architecture: sm_80. Grid (H/16, shares), 128 threads.
 #include "chapters/06_cuda_kernels/ladder/mma_tile.hpp"

@@ -6,7 +6,8 @@
 /// Removes: the instructions and registers that rung 6 spends on copying, two of its four block-wide barriers, and the
 /// wait for a whole page.
 /// Bottleneck now: at 16 heads memory; at 128 heads reading operands from shared memory for 16 heads at a time.
-/// Prediction: 85-92% of the roofline at (batch 128, context 4096, 16 heads), 30-40% at 128 heads. Measured: docs/measured/ladder.md.
+/// Prediction: 85-92% of the roofline at (batch 128, context 4096, 16 heads), 30-40% at 128 heads.
+/// Measured: docs/measured/ladder.md.
 /// Traffic: as rung 5. A page comes whole: rows beyond the end of a sequence, up to 63, are read too.
 /// Shared memory: 170 KB, one block on a multiprocessor. Architecture: sm_90. Grid (H/16, shares), 160 threads.
 #include "chapters/06_cuda_kernels/ladder/mma_tile.hpp"

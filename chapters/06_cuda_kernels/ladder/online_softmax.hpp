@@ -6,17 +6,6 @@
 
 namespace kv::cuda {
 
-/// 2^x in one instruction, good to two units in the last place; less than 2^-126 is 0.
-__device__ inline float fast_exp2(float x) {
-#if ON_GPU
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-#else
-  return exp2f(x);
-#endif
-}
-
 struct OnlineSoftmax {
   float largest = -INFINITY;  ///< score so far
   float sum = 0.0f;           ///< of exp(score - largest) so far

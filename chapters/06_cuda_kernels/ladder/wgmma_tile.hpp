@@ -5,6 +5,7 @@
 #include "chapters/06_cuda_kernels/ladder/online_softmax.hpp"
 #include "chapters/06_cuda_kernels/ladder/page_boxes.hpp"
 #include "chapters/06_cuda_kernels/ladder/warp.hpp"
+#include "common/cuda/fast_exp2.hpp"
 
 namespace kv::cuda {
 

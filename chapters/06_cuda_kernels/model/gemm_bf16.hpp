@@ -8,6 +8,7 @@
 /// A block makes a tile of 64 rows x 64 outputs with four warps, each 32 x 32. While the tensor cores work on one slice of
 /// 32 inputs, the next slice of W is on its way by cp.async, that of x in registers.
 #include "chapters/06_cuda_kernels/ladder/warp.hpp"
+#include "chapters/06_cuda_kernels/model/high_low.hpp"
 #include "chapters/06_cuda_kernels/model/linear.hpp"
 #include "common/cuda/async_copy.hpp"
 #include "common/cuda/tensor_core.hpp"
@@ -60,19 +61,15 @@ __device__ Carried load_rows(const Problem& p, const LinearPart& part, int first
   return carried;
 }
 
-// [split]
-/// x = high + low: what rounding to bf16 leaves is rounded to bf16 again.
 __device__ inline void store_rows(const Carried& carried, Slice& slice) {
 #pragma unroll
   for (int l = 0; l < loads; ++l) {
     const int e = threadIdx.x + l * threads, at = e / pairs * pitch + e % pairs * 2;
-    const auto [a, b] = carried.pair[l];
-    const float a_high = to_float(to_bf16(a)), b_high = to_float(to_bf16(b));
-    *reinterpret_cast<std::uint32_t*>(slice.high + at) = pack(a_high, b_high);
-    *reinterpret_cast<std::uint32_t*>(slice.low + at) = pack(a - a_high, b - b_high);
+    const HighLow x = split(carried.pair[l].x, carried.pair[l].y);
+    *reinterpret_cast<std::uint32_t*>(slice.high + at) = x.high;
+    *reinterpret_cast<std::uint32_t*>(slice.low + at) = x.low;
   }
 }
-// [split]
 
 /// Lane l's row for ldmatrix: a 16x16 block of A (rows of x), or 16 columns of B (rows of W) at 16 inputs.
 __device__ inline const bf16* a_row(const bf16* block, int lane) { return block + (lane % 16) * pitch + lane / 16 * 8; }

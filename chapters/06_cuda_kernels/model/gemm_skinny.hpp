@@ -11,6 +11,7 @@
 /// instruction wants to hear. One load of 16 bytes is then an operand of two instructions, and no shared memory is needed.
 /// x is split into two bf16 numbers, as in gemm_bf16.hpp.
 #include "chapters/06_cuda_kernels/ladder/warp.hpp"
+#include "chapters/06_cuda_kernels/model/high_low.hpp"
 #include "chapters/06_cuda_kernels/model/linear.hpp"
 #include "common/cuda/tensor_core.hpp"
 
@@ -18,29 +19,10 @@ namespace kv::cuda {
 namespace gemm_skinny {
 
 inline constexpr int warps = 8, threads = warps * warp_threads;
-inline constexpr int tile = 16;    // outputs of a block
-inline constexpr int depth = 32;   // inputs of a slice: eight of each lane of four
-inline constexpr int ahead = 2;    // slices whose weights are on their way at a time
+inline constexpr int tile = 16;      // outputs of a block
+inline constexpr int depth = 32;     // inputs of a slice: eight of each lane of four
+inline constexpr int ahead = 2;      // slices whose weights are on their way at a time
 inline constexpr int rows_each = 8;  // of x in one instruction
-
-/// Eight numbers of a row of x as high + low, each four operand registers.
-struct Split {
-  std::uint32_t high[4], low[4];
-};
-
-// [split]
-__device__ inline Split split(const float (&x)[8]) {
-  Split result;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const float a = x[2 * i], b = x[2 * i + 1];
-    result.high[i] = pack(a, b);
-    const float a_high = __uint_as_float(result.high[i] << 16), b_high = __uint_as_float(result.high[i] & 0xffff0000u);
-    result.low[i] = pack(a - a_high, b - b_high);
-  }
-  return result;
-}
-// [split]
 
 /// Inputs i ... i+7 of a row; zeros beyond its end, as in W.
 __device__ inline void load_inputs(const float* row, int i, int columns, float (&x)[8]) {
@@ -67,11 +49,13 @@ __device__ void add_slice(const uint4 (&w)[2], const float* const (&x)[Tiles], i
 #pragma unroll
   for (int t = 0; t < Tiles; ++t) {
     if (t >= tiles) continue;
-    const Split s = split(inputs[t]);
-    mma_m16n8k16(sums[t], first, {s.low[0], s.low[1]});  // the small ones first
-    mma_m16n8k16(sums[t], second, {s.low[2], s.low[3]});
-    mma_m16n8k16(sums[t], first, {s.high[0], s.high[1]});
-    mma_m16n8k16(sums[t], second, {s.high[2], s.high[3]});
+    HighLow pair[4];
+#pragma unroll
+    for (int v = 0; v < 4; ++v) pair[v] = split(inputs[t][2 * v], inputs[t][2 * v + 1]);
+    mma_m16n8k16(sums[t], first, {pair[0].low, pair[1].low});  // the small ones first
+    mma_m16n8k16(sums[t], second, {pair[2].low, pair[3].low});
+    mma_m16n8k16(sums[t], first, {pair[0].high, pair[1].high});
+    mma_m16n8k16(sums[t], second, {pair[2].high, pair[3].high});
   }
 }
 // [slice]
