@@ -10,7 +10,7 @@
 #include "chapters/04_latent_cache/decompressed_attention.hpp"
 #include "chapters/04_latent_cache/latent_attention.hpp"
 #include "chapters/06_cuda_kernels/cuda_stages.hpp"
-#include "common/error.hpp"
+#include "common/files/error.hpp"
 
 namespace kv {
 namespace {

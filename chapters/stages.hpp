@@ -6,9 +6,9 @@
 #include <variant>
 #include <vector>
 
-#include "chapters/architectures.hpp"
-#include "common/attention.hpp"
-#include "common/transformer.hpp"
+#include "chapters/models/architectures.hpp"
+#include "common/model/attention.hpp"
+#include "common/model/transformer.hpp"
 
 namespace kv {
 

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <map>
 
-#include "chapters/layouts.hpp"
+#include "chapters/models/cache_bytes.hpp"
 #include "tests/support/decoders.hpp"
 #include "tests/support/latent_cases.hpp"
 

@@ -2,10 +2,10 @@
 #include <cmath>
 #include <set>
 
-#include "chapters/expert_usage.hpp"
-#include "chapters/heat_map.hpp"
-#include "chapters/mixtures.hpp"
-#include "common/npy.hpp"
+#include "chapters/models/mixture_config.hpp"
+#include "chapters/studies/expert_usage.hpp"
+#include "chapters/studies/heat_map.hpp"
+#include "common/files/npy.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/decoders.hpp"
 

@@ -2,9 +2,9 @@
 #include <map>
 
 #include "chapters/05_mixture_of_experts/observed_router.hpp"
-#include "chapters/mixtures.hpp"
-#include "chapters/model.hpp"
-#include "common/npy.hpp"
+#include "chapters/decoders.hpp"
+#include "chapters/models/mixture_config.hpp"
+#include "common/files/npy.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/decoders.hpp"
 #include "tests/support/equality.hpp"

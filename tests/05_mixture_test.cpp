@@ -7,7 +7,7 @@
 #include "chapters/05_mixture_of_experts/mixture.hpp"
 #include "chapters/05_mixture_of_experts/noaux_tc_router.hpp"
 #include "chapters/05_mixture_of_experts/softmax_routers.hpp"
-#include "common/checkpoint.hpp"
+#include "common/checkpoint/checkpoint.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/equality.hpp"
 #include "tests/support/random.hpp"

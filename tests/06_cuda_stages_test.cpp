@@ -1,9 +1,9 @@
 /// The stages of chapter 6: whole models as kernels, next to the stages of layers and next to Hugging Face transformers.
 /// What all other stages are put through in stages_agree_test.cpp and golden_test.cpp, on fewer inputs.
 #include "chapters/06_cuda_kernels/model/device_model.hpp"
-#include "common/error.hpp"
-#include "common/generate.hpp"
-#include "common/npy.hpp"
+#include "common/files/error.hpp"
+#include "common/files/npy.hpp"
+#include "common/model/generate.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/decoders.hpp"
 #include "tests/support/equality.hpp"

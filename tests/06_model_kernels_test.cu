@@ -15,7 +15,7 @@
 #include "chapters/06_cuda_kernels/model/rope.hpp"
 #include "chapters/06_cuda_kernels/model/sample.hpp"
 #include "chapters/06_cuda_kernels/model/swiglu.hpp"
-#include "common/sampler.hpp"
+#include "common/model/sampler.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/random.hpp"
 

@@ -1,5 +1,5 @@
 /// Chat formats: which one a tokenizer has, and that a conversation reads as the published chat template writes it.
-#include "common/chat_format.hpp"
+#include "common/text/chat_format.hpp"
 
 #include "tests/support/catch.hpp"
 #include "tests/support/temporary.hpp"

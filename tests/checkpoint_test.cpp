@@ -1,5 +1,5 @@
 /// Checkpoints: what good files give, and what hostile files must not do.
-#include "common/checkpoint.hpp"
+#include "common/checkpoint/checkpoint.hpp"
 
 #include <bit>
 #include <cstring>

@@ -2,10 +2,10 @@
 #include <algorithm>
 #include <cmath>
 
-#include "chapters/architectures.hpp"
-#include "common/npy.hpp"
-#include "common/simd/instruction_set.hpp"
-#include "common/tokenizer.hpp"
+#include "chapters/models/architectures.hpp"
+#include "common/files/npy.hpp"
+#include "common/tensor/simd/instruction_set.hpp"
+#include "common/text/tokenizer.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/decoders.hpp"
 #include "tests/support/equality.hpp"

@@ -1,8 +1,8 @@
 /// The decoder around the seams: what it refuses, and that a refusal or a failure changes nothing.
-#include "common/decoder.hpp"
+#include "common/model/decoder.hpp"
 
-#include "common/error.hpp"
-#include "common/layer_stack.hpp"
+#include "common/files/error.hpp"
+#include "common/model/layer_stack.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/decoders.hpp"
 #include "tests/support/equality.hpp"

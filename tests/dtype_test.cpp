@@ -1,5 +1,5 @@
 // Every pattern of every small number format against the definition of the format, in double.
-#include "common/dtype.hpp"
+#include "common/tensor/dtype.hpp"
 
 #include <cmath>
 #include <limits>

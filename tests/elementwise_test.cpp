@@ -5,10 +5,10 @@
 #include <limits>
 #include <numeric>
 
-#include "common/exp.hpp"
-#include "common/rms_norm.hpp"
-#include "common/softmax.hpp"
-#include "common/swiglu.hpp"
+#include "common/tensor/exp.hpp"
+#include "common/tensor/rms_norm.hpp"
+#include "common/tensor/softmax.hpp"
+#include "common/tensor/swiglu.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/instruction_sets.hpp"
 

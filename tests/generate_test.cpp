@@ -1,7 +1,7 @@
 /// The generation loop: what is drawn, when it stops, what it costs.
-#include "common/generate.hpp"
+#include "common/model/generate.hpp"
 
-#include "common/error.hpp"
+#include "common/files/error.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/decoders.hpp"
 #include "tests/support/equality.hpp"

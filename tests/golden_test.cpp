@@ -1,6 +1,6 @@
 /// Logits of Hugging Face transformers, in f32, from tiny random checkpoints: all stages agreeing with one another does
 /// not prove that they are right. See golden/README.md.
-#include "common/npy.hpp"
+#include "common/files/npy.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/decoders.hpp"
 #include "tests/support/equality.hpp"

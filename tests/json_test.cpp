@@ -1,5 +1,5 @@
 /// JSON: typed access, errors that lead to the place, and documents that must not be believed.
-#include "common/json.hpp"
+#include "common/files/json.hpp"
 
 #include <cmath>
 #include <limits>

@@ -1,6 +1,6 @@
 // common/linear: every output is one FMA chain over its inputs, ascending. exact: the chain written as a loop of std::fma,
 // for every number of rows, instruction set and number of threads. rel 1e-6 of the sum of magnitudes: a sum in double.
-#include "common/linear.hpp"
+#include "common/tensor/linear.hpp"
 
 #include <cmath>
 #include <cstring>

@@ -1,5 +1,5 @@
 /// .npy files: written as NumPy reads them, and read with every number checked.
-#include "common/npy.hpp"
+#include "common/files/npy.hpp"
 
 #include <sys/resource.h>
 #include <sys/stat.h>

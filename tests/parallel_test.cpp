@@ -1,4 +1,4 @@
-#include "common/parallel.hpp"
+#include "common/tensor/parallel.hpp"
 
 #include <atomic>
 #include <chrono>

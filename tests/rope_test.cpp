@@ -1,5 +1,5 @@
 /// RoPE: the angles, how they are stretched, the two layouts, and what makes it a relative position.
-#include "common/rope.hpp"
+#include "common/tensor/rope.hpp"
 
 #include <cmath>
 #include <numbers>

@@ -1,7 +1,7 @@
 /// Files written piece by piece: what the reader finds in them, and what is refused.
-#include "common/safetensors_writer.hpp"
+#include "common/checkpoint/safetensors_writer.hpp"
 
-#include "common/mapped_file.hpp"
+#include "common/files/mapped_file.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/temporary.hpp"
 

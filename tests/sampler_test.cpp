@@ -1,5 +1,5 @@
 /// Sampling: which tokens can be drawn, and how often.
-#include "common/sampler.hpp"
+#include "common/model/sampler.hpp"
 
 #include <cmath>
 #include <limits>

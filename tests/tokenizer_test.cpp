@@ -1,18 +1,18 @@
 /// Tokenizers: equal to Hugging Face's on goldens; merging against the textbook loop; hostile files; any bytes as text.
-#include "common/tokenizer.hpp"
+#include "common/text/tokenizer.hpp"
 
 #include <ctime>
 #include <limits>
 #include <random>
 #include <set>
 
-#include "common/byte_alphabet.hpp"
-#include "common/byte_pair.hpp"
-#include "common/json.hpp"
-#include "common/pattern.hpp"
-#include "common/pre_tokenizer.hpp"
-#include "common/unicode.hpp"
-#include "common/utf8.hpp"
+#include "common/files/json.hpp"
+#include "common/text/byte_alphabet.hpp"
+#include "common/text/byte_pair.hpp"
+#include "common/text/pattern.hpp"
+#include "common/text/pre_tokenizer.hpp"
+#include "common/text/unicode.hpp"
+#include "common/text/utf8.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/temporary.hpp"
 

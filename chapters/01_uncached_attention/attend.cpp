@@ -2,9 +2,9 @@
 
 #include <cmath>
 
-#include "common/dot.hpp"
-#include "common/memory.hpp"
-#include "common/parallel.hpp"
+#include "common/tensor/attention_sums.hpp"
+#include "common/tensor/memory.hpp"
+#include "common/tensor/parallel.hpp"
 
 namespace kv {
 namespace {

@@ -2,9 +2,9 @@
 
 #include <vector>
 
-#include "common/dot.hpp"
-#include "common/memory.hpp"
-#include "common/softmax.hpp"
+#include "common/tensor/attention_sums.hpp"
+#include "common/tensor/memory.hpp"
+#include "common/tensor/softmax.hpp"
 
 namespace kv {
 namespace {

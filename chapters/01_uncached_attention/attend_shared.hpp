@@ -1,7 +1,7 @@
 #pragma once
 /// @file
 /// Attention of several queries over rows that all of them share, in blocks of rows.
-#include "common/tensor.hpp"
+#include "common/tensor/tensor.hpp"
 
 namespace kv {
 

@@ -1,6 +1,6 @@
 #include "chapters/01_uncached_attention/head_projection.hpp"
 
-#include "common/rms_norm.hpp"
+#include "common/tensor/rms_norm.hpp"
 
 namespace kv {
 namespace {

@@ -3,9 +3,9 @@
 /// Who makes the heads. Chapters 1 to 3 store heads and do not care where they come from.
 #include <memory>
 
-#include "common/linear.hpp"
-#include "common/rope.hpp"
-#include "common/tensor.hpp"
+#include "common/tensor/linear.hpp"
+#include "common/tensor/rope.hpp"
+#include "common/tensor/tensor.hpp"
 
 namespace kv {
 

@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "chapters/01_uncached_attention/head_projection.hpp"
-#include "common/attention.hpp"
+#include "common/model/attention.hpp"
 
 namespace kv {
 

@@ -1,6 +1,6 @@
 #include "chapters/03_preallocated_cache/head_cache.hpp"
 
-#include "common/error.hpp"
+#include "common/files/error.hpp"
 
 namespace kv {
 namespace {

@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "chapters/03_preallocated_cache/head_cache.hpp"
-#include "common/attention.hpp"
+#include "common/model/attention.hpp"
 
 namespace kv {
 

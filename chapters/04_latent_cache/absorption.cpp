@@ -1,6 +1,6 @@
 #include "chapters/04_latent_cache/absorption.hpp"
 
-#include "common/parallel.hpp"
+#include "common/tensor/parallel.hpp"
 
 namespace kv {
 namespace {

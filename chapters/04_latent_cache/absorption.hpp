@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "chapters/04_latent_cache/latent_config.hpp"
-#include "common/linear.hpp"
-#include "common/tensor.hpp"
+#include "common/tensor/linear.hpp"
+#include "common/tensor/tensor.hpp"
 
 namespace kv {
 

@@ -1,7 +1,7 @@
 #pragma once
 /// @file
 /// Attention that never sees a key or a value: every head looks at the same cached rows.
-#include "common/tensor.hpp"
+#include "common/tensor/tensor.hpp"
 
 namespace kv {
 

@@ -1,7 +1,7 @@
 #pragma once
 /// @file
 /// The latents of one sequence in storage of fixed capacity: the small cache the book is named for.
-#include "common/tensor.hpp"
+#include "common/tensor/tensor.hpp"
 
 namespace kv {
 

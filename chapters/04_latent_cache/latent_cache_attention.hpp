@@ -5,7 +5,7 @@
 
 #include "chapters/04_latent_cache/latent_cache.hpp"
 #include "chapters/04_latent_cache/latent_projection.hpp"
-#include "common/attention.hpp"
+#include "common/model/attention.hpp"
 
 namespace kv {
 

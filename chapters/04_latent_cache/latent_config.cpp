@@ -1,7 +1,7 @@
 #include "chapters/04_latent_cache/latent_config.hpp"
 
-#include "common/error.hpp"
-#include "common/rope.hpp"
+#include "common/files/error.hpp"
+#include "common/tensor/rope.hpp"
 
 namespace kv {
 namespace {

@@ -4,8 +4,8 @@
 #include <optional>
 
 #include "chapters/01_uncached_attention/head_projection.hpp"
-#include "common/json.hpp"
-#include "common/tensor.hpp"
+#include "common/files/json.hpp"
+#include "common/tensor/tensor.hpp"
 
 namespace kv {
 

@@ -1,6 +1,6 @@
 #include "chapters/04_latent_cache/latent_projection.hpp"
 
-#include "common/rms_norm.hpp"
+#include "common/tensor/rms_norm.hpp"
 
 namespace kv {
 LatentProjection::LatentProjection(Weights weights, LatentSizes sizes, Rope rope, float softmax_factor)

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "chapters/05_mixture_of_experts/top_k.hpp"
-#include "common/softmax.hpp"
+#include "common/tensor/softmax.hpp"
 
 namespace kv {
 namespace {

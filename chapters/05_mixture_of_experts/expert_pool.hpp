@@ -4,7 +4,7 @@
 #include <functional>
 #include <mutex>
 
-#include "common/feed_forward.hpp"
+#include "common/model/feed_forward.hpp"
 
 namespace kv {
 

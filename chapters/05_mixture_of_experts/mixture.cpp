@@ -1,6 +1,6 @@
 #include "chapters/05_mixture_of_experts/mixture.hpp"
 
-#include "common/parallel.hpp"
+#include "common/tensor/parallel.hpp"
 
 namespace kv {
 namespace {

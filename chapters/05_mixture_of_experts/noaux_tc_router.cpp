@@ -1,6 +1,6 @@
 #include "chapters/05_mixture_of_experts/noaux_tc_router.hpp"
 
-#include "common/exp.hpp"
+#include "common/tensor/exp.hpp"
 
 namespace kv {
 namespace {

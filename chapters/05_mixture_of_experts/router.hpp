@@ -4,7 +4,7 @@
 /// with the factor of its output. Every published rule is a class of its own.
 ///
 /// Letters of this chapter: E experts, K chosen for a token; the index is the lower-case letter.
-#include "common/tensor.hpp"
+#include "common/tensor/tensor.hpp"
 
 namespace kv {
 

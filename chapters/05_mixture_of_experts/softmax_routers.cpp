@@ -1,6 +1,6 @@
 #include "chapters/05_mixture_of_experts/softmax_routers.hpp"
 
-#include "common/softmax.hpp"
+#include "common/tensor/softmax.hpp"
 
 namespace kv {
 namespace {

@@ -2,10 +2,10 @@
 
 #include "chapters/03_preallocated_cache/head_cache.hpp"
 #include "chapters/06_cuda_kernels/model/device_model.hpp"
-#include "chapters/architectures.hpp"
-#include "chapters/mixtures.hpp"
+#include "chapters/models/architectures.hpp"
+#include "chapters/models/mixture_config.hpp"
 #include "common/cuda/device_properties.hpp"
-#include "common/error.hpp"
+#include "common/files/error.hpp"
 
 namespace kv {
 namespace {

@@ -3,8 +3,8 @@
 /// Stages `cuda-naive` and `cuda-absorbed`: the whole model as kernels of one device, on a GPU or on the CPU's runtime.
 #include <memory>
 
-#include "common/checkpoint.hpp"
-#include "common/transformer.hpp"
+#include "common/checkpoint/checkpoint.hpp"
+#include "common/model/transformer.hpp"
 
 namespace kv {
 

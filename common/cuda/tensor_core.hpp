@@ -3,8 +3,8 @@
 /// Tensor cores for one warp (sm_80): products of 16x16 and 16x8, and the loads that bring operands into place.
 /// Lane 4g+p holds: of A (16x16) a[i] = rows g + 8(i%2), columns 2p + 8(i/2) and the next;
 /// of B (16x8) b[i] = rows 2p + 8i and the next, column g; of D (16x8) d[i] = row g + 8(i/2), column 2p + i%2.
-#include "common/cuda/bfloat16.hpp"
 #include "common/cuda/async_copy.hpp"
+#include "common/cuda/bfloat16.hpp"
 
 namespace kv::cuda {
 

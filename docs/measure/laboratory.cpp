@@ -2,7 +2,7 @@
 
 #include <random>
 
-#include "chapters/commands/table.hpp"
+#include "common/text/table.hpp"
 
 namespace kv::book {
 namespace {

@@ -1,7 +1,7 @@
 #pragma once
 /// @file
 /// What every measurement needs: the shipped model, its sizes, text to feed it.
-#include "chapters/model.hpp"
+#include "chapters/decoders.hpp"
 
 namespace kv::book {
 

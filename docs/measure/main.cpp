@@ -2,8 +2,8 @@
 /// kvbook-measure MODEL FOLDER COMMIT: makes every number and every figure of the book. docs/measure/run calls it.
 #include <iostream>
 
-#include "common/memory.hpp"
-#include "common/metrics.hpp"
+#include "common/tensor/memory.hpp"
+#include "common/model/metrics.hpp"
 #include "docs/measure/measurements.hpp"
 
 namespace {

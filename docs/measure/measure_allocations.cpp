@@ -3,9 +3,9 @@
 
 #include <map>
 
-#include "chapters/commands/table.hpp"
-#include "common/error.hpp"
-#include "common/parallel.hpp"
+#include "common/text/table.hpp"
+#include "common/files/error.hpp"
+#include "common/tensor/parallel.hpp"
 #include "docs/measure/heap.hpp"
 #include "docs/measure/measurements.hpp"
 

@@ -1,7 +1,7 @@
 #include <map>
 
-#include "chapters/commands/table.hpp"
-#include "common/metrics.hpp"
+#include "common/text/table.hpp"
+#include "common/model/metrics.hpp"
 #include "docs/measure/measurements.hpp"
 
 namespace kv::book {

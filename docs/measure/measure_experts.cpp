@@ -4,10 +4,10 @@
 
 #include "chapters/05_mixture_of_experts/balance.hpp"
 #include "chapters/05_mixture_of_experts/softmax_routers.hpp"
-#include "chapters/commands/table.hpp"
-#include "chapters/expert_usage.hpp"
-#include "chapters/mixtures.hpp"
-#include "common/metrics.hpp"
+#include "common/text/table.hpp"
+#include "chapters/studies/expert_usage.hpp"
+#include "chapters/models/mixture_config.hpp"
+#include "common/model/metrics.hpp"
 #include "docs/measure/measurements.hpp"
 
 namespace kv::book {

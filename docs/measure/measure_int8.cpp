@@ -3,11 +3,11 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "chapters/commands/table.hpp"
-#include "chapters/perplexity.hpp"
-#include "chapters/quantise.hpp"
-#include "common/error.hpp"
-#include "common/tokenizer.hpp"
+#include "common/text/table.hpp"
+#include "common/model/loss.hpp"
+#include "chapters/studies/round_weights.hpp"
+#include "common/files/error.hpp"
+#include "common/text/tokenizer.hpp"
 #include "docs/measure/measurements.hpp"
 
 namespace kv::book {

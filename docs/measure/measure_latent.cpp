@@ -6,9 +6,9 @@
 #include "chapters/04_latent_cache/attend_latents.hpp"
 #include "chapters/04_latent_cache/cost.hpp"
 #include "chapters/04_latent_cache/latent_projection.hpp"
-#include "chapters/commands/table.hpp"
-#include "chapters/layouts.hpp"
-#include "common/metrics.hpp"
+#include "common/text/table.hpp"
+#include "chapters/models/cache_bytes.hpp"
+#include "common/model/metrics.hpp"
 #include "docs/measure/measurements.hpp"
 
 namespace kv::book {

@@ -3,8 +3,8 @@
 #include <random>
 
 #include "chapters/01_uncached_attention/attend.hpp"
-#include "chapters/commands/table.hpp"
-#include "common/metrics.hpp"
+#include "common/text/table.hpp"
+#include "common/model/metrics.hpp"
 #include "docs/measure/measurements.hpp"
 
 namespace kv::book {

@@ -1,5 +1,5 @@
-#include "chapters/commands/table.hpp"
-#include "common/metrics.hpp"
+#include "common/text/table.hpp"
+#include "common/model/metrics.hpp"
 #include "docs/measure/measurements.hpp"
 
 namespace kv::book {

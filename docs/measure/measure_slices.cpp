@@ -1,9 +1,9 @@
 #include <random>
 
 #include "chapters/01_uncached_attention/attend.hpp"
-#include "chapters/commands/table.hpp"
-#include "common/metrics.hpp"
-#include "common/parallel.hpp"
+#include "common/text/table.hpp"
+#include "common/model/metrics.hpp"
+#include "common/tensor/parallel.hpp"
 #include "docs/measure/measurements.hpp"
 
 namespace kv::book {

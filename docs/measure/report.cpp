@@ -4,8 +4,8 @@
 #include <fstream>
 #include <thread>
 
-#include "common/error.hpp"
-#include "common/parallel.hpp"
+#include "common/files/error.hpp"
+#include "common/tensor/parallel.hpp"
 
 namespace kv::book {
 namespace {

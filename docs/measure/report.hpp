@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "common/json.hpp"
+#include "common/files/json.hpp"
 #include "docs/measure/plot.hpp"
 
 namespace kv::book {

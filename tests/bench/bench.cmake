@@ -1,8 +1,7 @@
 # kernel_bench: how close the tensor core comes to the machine's limits. Not a test; build it with --target kernel_bench.
 add_executable(kernel_bench EXCLUDE_FROM_ALL
   ${CMAKE_CURRENT_LIST_DIR}/kernel_bench.cpp ${CMAKE_CURRENT_LIST_DIR}/kernel_report.cpp ${CMAKE_CURRENT_LIST_DIR}/limits.cpp
-  ${PROJECT_SOURCE_DIR}/docs/measure/report.cpp ${PROJECT_SOURCE_DIR}/docs/measure/plot.cpp
-  ${PROJECT_SOURCE_DIR}/chapters/commands/table.cpp)
+  ${PROJECT_SOURCE_DIR}/docs/measure/report.cpp ${PROJECT_SOURCE_DIR}/docs/measure/plot.cpp)
 target_link_libraries(kernel_bench PRIVATE kv_chapters)
 find_path(KV_OPENBLAS_INCLUDE cblas-openblas.h)  # optional: what a library makes of the same products without any order
 find_library(KV_OPENBLAS openblas)

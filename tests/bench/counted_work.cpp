@@ -5,10 +5,10 @@
 #include <numeric>
 #include <string>
 
-#include "chapters/model.hpp"
-#include "common/dot.hpp"
-#include "common/parallel.hpp"
-#include "common/softmax.hpp"
+#include "chapters/decoders.hpp"
+#include "common/tensor/attention_sums.hpp"
+#include "common/tensor/parallel.hpp"
+#include "common/tensor/softmax.hpp"
 
 using namespace kv;
 

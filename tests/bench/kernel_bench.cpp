@@ -27,11 +27,11 @@
 #endif
 
 #include "chapters/01_uncached_attention/attend_shared.hpp"
-#include "common/dot.hpp"
-#include "common/linear.hpp"
-#include "common/parallel.hpp"
-#include "common/simd/instruction_set.hpp"
-#include "common/softmax.hpp"
+#include "common/tensor/attention_sums.hpp"
+#include "common/tensor/linear.hpp"
+#include "common/tensor/parallel.hpp"
+#include "common/tensor/simd/instruction_set.hpp"
+#include "common/tensor/softmax.hpp"
 #include "tests/bench/kernel_report.hpp"
 #include "tests/bench/limits.hpp"
 

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <fstream>
 
-#include "chapters/commands/table.hpp"
-#include "common/error.hpp"
-#include "common/json.hpp"
-#include "common/parallel.hpp"
+#include "common/text/table.hpp"
+#include "common/files/error.hpp"
+#include "common/files/json.hpp"
+#include "common/tensor/parallel.hpp"
 #include "docs/measure/report.hpp"
 
 namespace kv::bench {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "common/tensor.hpp"
+#include "common/tensor/tensor.hpp"
 
 namespace kv::bench {
 

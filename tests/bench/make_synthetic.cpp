@@ -14,11 +14,11 @@
 #include <vector>
 
 #include "chapters/04_latent_cache/latent_config.hpp"
-#include "chapters/architectures.hpp"
-#include "chapters/mixtures.hpp"
-#include "common/dtype.hpp"
-#include "common/error.hpp"
-#include "common/json.hpp"
+#include "chapters/models/architectures.hpp"
+#include "chapters/models/mixture_config.hpp"
+#include "common/files/error.hpp"
+#include "common/files/json.hpp"
+#include "common/tensor/dtype.hpp"
 
 namespace {
 

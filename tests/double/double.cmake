@@ -1,7 +1,7 @@
 # The source files of chapter 4 and what they stand on, compiled once more with every float a double.
 # kv_common, linked behind them, only gives what has no floats in it: JSON, threads, shapes.
 set(KV_DOUBLE_SOURCES
-  common/attention.cpp common/rms_norm.cpp common/rope.cpp
+  common/model/attention.cpp common/tensor/rms_norm.cpp common/tensor/rope.cpp
   chapters/01_uncached_attention/attend.cpp chapters/01_uncached_attention/attend_shared.cpp
   chapters/01_uncached_attention/head_projection.cpp
   chapters/03_preallocated_cache/head_cache.cpp chapters/03_preallocated_cache/preallocated_attention.cpp)

@@ -1,7 +1,7 @@
 /// The vector kernels of common/ exist in f32 only. These are the same sums as plain loops, for the double-precision build.
-#include "common/dot.hpp"
-#include "common/linear.hpp"
-#include "common/softmax.hpp"
+#include "common/tensor/attention_sums.hpp"
+#include "common/tensor/linear.hpp"
+#include "common/tensor/softmax.hpp"
 
 namespace kv {
 

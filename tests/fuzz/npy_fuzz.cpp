@@ -3,8 +3,8 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "common/error.hpp"
-#include "common/npy.hpp"
+#include "common/files/error.hpp"
+#include "common/files/npy.hpp"
 
 namespace {
 

@@ -4,8 +4,8 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "common/error.hpp"
-#include "common/safetensors.hpp"
+#include "common/checkpoint/safetensors.hpp"
+#include "common/files/error.hpp"
 
 namespace {
 

@@ -5,9 +5,9 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "common/error.hpp"
-#include "common/tokenizer.hpp"
-#include "common/utf8.hpp"
+#include "common/files/error.hpp"
+#include "common/text/tokenizer.hpp"
+#include "common/text/utf8.hpp"
 
 namespace {
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "chapters/model.hpp"
+#include "chapters/decoders.hpp"
 #include "tests/support/small_model.hpp"
 
 namespace kv::test {

@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-#include "common/tensor.hpp"
+#include "common/tensor/tensor.hpp"
 
 namespace kv::test {
 

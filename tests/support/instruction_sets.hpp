@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "common/parallel.hpp"
-#include "common/simd/instruction_set.hpp"
+#include "common/tensor/parallel.hpp"
+#include "common/tensor/simd/instruction_set.hpp"
 #include "tests/support/random.hpp"
 
 namespace kv::test {

@@ -6,7 +6,7 @@
 #include <memory>
 #include <vector>
 
-#include "common/attention.hpp"
+#include "common/model/attention.hpp"
 #include "tests/support/oracle.hpp"
 
 namespace kv::test {

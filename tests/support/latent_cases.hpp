@@ -6,8 +6,8 @@
 #include <filesystem>
 #include <random>
 
-#include "chapters/model.hpp"
-#include "common/npy.hpp"
+#include "chapters/decoders.hpp"
+#include "common/files/npy.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/latent_oracle.hpp"
 #include "tests/support/temporary.hpp"

@@ -4,7 +4,7 @@
 /// checkpoint reader. In any precision, in three forms, and with well-known mistakes on demand.
 #include <vector>
 
-#include "common/checkpoint.hpp"
+#include "common/checkpoint/checkpoint.hpp"
 
 namespace kv::test::latent {
 

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "chapters/01_uncached_attention/head_projection.hpp"
-#include "common/checkpoint.hpp"
-#include "common/tokenizer.hpp"
+#include "common/checkpoint/checkpoint.hpp"
+#include "common/text/tokenizer.hpp"
 #include "tests/support/equality.hpp"
 
 namespace kv::test::oracle {

@@ -5,8 +5,8 @@
 #include <random>
 #include <vector>
 
-#include "common/tensor.hpp"
-#include "common/tokenizer.hpp"
+#include "common/tensor/tensor.hpp"
+#include "common/text/tokenizer.hpp"
 
 namespace kv::test {
 

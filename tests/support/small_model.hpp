@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "common/checkpoint.hpp"
+#include "common/checkpoint/checkpoint.hpp"
 #include "tests/support/temporary.hpp"
 
 namespace kv::test {

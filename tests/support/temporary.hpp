@@ -10,7 +10,7 @@
 #include <string>
 #include <string_view>
 
-#include "common/error.hpp"
+#include "common/files/error.hpp"
 #include "tests/support/catch.hpp"
 
 namespace kv {

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "chapters/06_cuda_kernels/ladder/ladder.hpp"
-#include "common/error.hpp"
+#include "common/files/error.hpp"
 
 namespace kv::cuda {
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "common/attention.hpp"
+#include "common/model/attention.hpp"
 
 namespace kv::cuda {
 

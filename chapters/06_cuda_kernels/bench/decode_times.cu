@@ -5,7 +5,7 @@
 #include "chapters/06_cuda_kernels/bench/random.hpp"
 #include "chapters/06_cuda_kernels/model/device_model_parts.hpp"
 #include "chapters/06_cuda_kernels/model/ladder_attention.hpp"
-#include "common/metrics.hpp"
+#include "common/model/metrics.hpp"
 
 namespace kv::cuda {
 namespace {

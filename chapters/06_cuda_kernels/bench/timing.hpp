@@ -4,7 +4,7 @@
 #include <functional>
 
 #include "common/cuda/stream.hpp"
-#include "common/metrics.hpp"
+#include "common/model/metrics.hpp"
 
 namespace kv::cuda {
 

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "chapters/06_cuda_kernels/model/model_tensors.hpp"
-#include "common/attention.hpp"
-#include "common/token.hpp"
+#include "common/model/attention.hpp"
+#include "common/text/token.hpp"
 
 namespace kv::cuda {
 

@@ -6,7 +6,7 @@
 
 #include "chapters/06_cuda_kernels/model/flash.hpp"
 #include "chapters/06_cuda_kernels/model/rope.hpp"
-#include "common/attention.hpp"
+#include "common/model/attention.hpp"
 
 namespace kv::cuda {
 

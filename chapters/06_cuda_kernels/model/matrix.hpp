@@ -6,7 +6,7 @@
 
 #include "common/cuda/bfloat16.hpp"
 #include "common/cuda/memory.hpp"
-#include "common/linear.hpp"
+#include "common/tensor/linear.hpp"
 
 namespace kv::cuda {
 

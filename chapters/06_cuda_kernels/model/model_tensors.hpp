@@ -9,8 +9,8 @@
 #include "chapters/01_uncached_attention/head_projection.hpp"
 #include "chapters/04_latent_cache/latent_config.hpp"
 #include "chapters/05_mixture_of_experts/routing_rule.hpp"
-#include "common/linear.hpp"
-#include "common/rope.hpp"
+#include "common/tensor/linear.hpp"
+#include "common/tensor/rope.hpp"
 
 namespace kv::cuda {
 

@@ -11,7 +11,7 @@
 #include "common/cuda/simt/sanitizer.hpp"
 #include "common/cuda/simt/traffic.hpp"
 #if !defined(SIMT_TSAN) && !defined(SIMT_ASAN) && !defined(SIMT_TRAFFIC)
-#include "common/parallel.hpp"
+#include "common/tensor/parallel.hpp"
 #endif
 
 namespace simt {

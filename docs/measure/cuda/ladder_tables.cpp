@@ -11,8 +11,8 @@
 
 #include "chapters/06_cuda_kernels/ladder/ladder.hpp"
 #include "common/cuda/simt/traffic.hpp"
-#include "common/error.hpp"
-#include "common/json.hpp"
+#include "common/files/error.hpp"
+#include "common/files/json.hpp"
 #include "tests/support/mla_cases.hpp"
 
 namespace {

@@ -1,0 +1,39 @@
+#pragma once
+/// @file
+/// One prompt through several stages, side by side: what `tour` and `compare` show.
+#include "chapters/program/session.hpp"
+
+namespace kv {
+
+/// What one stage did.
+struct StageRun {
+  Stage stage;
+  index_t asked;               ///< how many tokens it was to generate
+  std::vector<Token> tokens;   ///< generated
+  std::vector<float> logits;   ///< of every generated token, (T,V) in a row
+  Metrics metrics;
+};
+
+/// Greedy generation, one stage after the other on the same weights.
+/// @param max_new_tokens of a stage; of none more than of the first
+/// @param on_token is called for the first stage's tokens only
+std::vector<StageRun> run_stages(const Checkpoint& checkpoint, const std::vector<Stage>& stages,
+                                 const std::vector<Token>& prompt, const std::function<index_t(const Stage&)>& max_new_tokens,
+                                 const std::function<void(Token)>& on_token);
+
+/// How a run's logits differ from the first one's.
+struct Difference {
+  bool same_tokens;          ///< as far as it was to go
+  index_t different_logits;  ///< that are not equal bit for bit
+  double largest;            ///< relative to the largest logit
+  bool holds;                ///< what the stage's equality promises
+};
+Difference difference(const StageRun& run, const StageRun& reference);
+
+/// Cost and equality of every run, for people and for machines.
+std::string comparison_table(const std::vector<StageRun>& runs);
+std::vector<JsonObject> comparison_json(const std::vector<StageRun>& runs);
+/// @throws Error naming the first stage that breaks its promise
+void require_promises(const std::vector<StageRun>& runs);
+
+}  // namespace kv

@@ -1,0 +1,113 @@
+#include <iostream>
+#include <map>
+
+#include "chapters/models/cache_bytes.hpp"
+#include "chapters/program/session.hpp"
+#include "common/text/table.hpp"
+
+namespace kv {
+namespace {
+
+constexpr index_t f32_bytes = 4, bf16_bytes = 2;
+
+/// Weights may be absent: a config.json alone can be inspected.
+std::optional<Checkpoint> weights_of(const std::filesystem::path& directory) {
+  if (std::filesystem::exists(directory / "model.safetensors") ||
+      std::filesystem::exists(directory / "model.safetensors.index.json"))
+    return Checkpoint(directory);
+  return std::nullopt;
+}
+
+/// Bytes and tensors of every number format.
+struct Stored {
+  std::size_t bytes = 0;
+  index_t tensors = 0;
+};
+
+std::map<std::string, Stored> stored_by_dtype(const Checkpoint& weights) {
+  std::map<std::string, Stored> result;
+  for (const std::string& name : weights.names()) {
+    const RawTensor raw = weights.raw(name);
+    Stored& stored = result[raw.dtype];
+    stored.bytes += raw.data.size();
+    ++stored.tensors;
+  }
+  return result;
+}
+
+JsonObject describe_dtypes(const Checkpoint& weights) {
+  JsonObject object;
+  for (const auto& [dtype, stored] : stored_by_dtype(weights)) object.set(dtype, stored.bytes);
+  return object;
+}
+
+/// "12 tensors in BF16, 847,616 bytes; 35 in ..."
+std::string dtypes_text(const Checkpoint& weights) {
+  std::string text;
+  for (const auto& [dtype, stored] : stored_by_dtype(weights))
+    text += (text.empty() ? "" : "; ") + std::to_string(stored.tensors) + (text.empty() ? " tensors" : "") + " in " + dtype + ", " +
+            grouped(stored.bytes) + " bytes";
+  return text;
+}
+
+JsonObject describe(const Layout& layout, index_t layers) {
+  JsonObject object;
+  object.set("layout", layout.name)
+      .set("own", layout.is_checkpoints_own)
+      .set("values_per_token_per_layer", layout.values_per_layer)
+      .set("bytes_per_token_bf16", bytes_per_token(layout, layers, bf16_bytes))
+      .set("bytes_per_token_f32", bytes_per_token(layout, layers, f32_bytes));
+  return object;
+}
+
+void run(const Arguments& arguments) {
+  const std::filesystem::path directory =
+      arguments.has("--model") ? std::filesystem::path(arguments.text("--model")) : shipped_gqa();
+  const Json config = Json::read(directory / "config.json");
+  const Family kind = family(config);
+  const ModelSizes sizes = model_sizes(config);
+  const std::vector<Layout> kinds = layouts(config);
+  const std::optional<Checkpoint> weights = weights_of(directory);
+
+  if (arguments.has("--json")) {
+    std::vector<JsonObject> list;
+    for (const Layout& layout : kinds) list.push_back(describe(layout, sizes.layers));
+    JsonObject object;
+    object.set("model", directory.string())
+        .set("architecture", config.at("architectures").at(index_t{0}).text())
+        .set("family", name(kind))
+        .set("layers", sizes.layers)
+        .set("width", sizes.width)
+        .set("vocabulary", sizes.vocabulary)
+        .set("context", sizes.context);
+    if (weights) object.set("parameters", weights->parameters()).set("weight_bytes", weights->bytes()).set("weight_bytes_by_dtype", describe_dtypes(*weights));
+    std::cout << object.set("layouts", list).text() << "\n";
+    return;
+  }
+  std::cout << directory.string() << ": " << config.at("architectures").at(index_t{0}).text() << ", attention "
+            << name(kind) << "\n"
+            << sizes.layers << " layers, width " << sizes.width << ", vocabulary " << grouped(sizes.vocabulary)
+            << ", context " << grouped(sizes.context) << "\n";
+  if (weights)
+    std::cout << grouped(weights->parameters()) << " parameters, " << grouped(weights->bytes()) << " bytes of weights\n"
+              << dtypes_text(*weights) << "\n\n";
+  else
+    std::cout << "no weights here: sizes from config.json alone\n\n";
+  Table table({"layout", "values/token/layer", "bytes/token bf16", "bytes/token f32", "GiB at full context, bf16"});
+  for (const Layout& layout : kinds) {
+    const std::size_t bytes = bytes_per_token(layout, sizes.layers, bf16_bytes);
+    table.add({layout.name + (layout.is_checkpoints_own ? " *" : ""), grouped(layout.values_per_layer), grouped(bytes),
+               grouped(bytes_per_token(layout, sizes.layers, f32_bytes)),
+               decimal(static_cast<double>(bytes) * static_cast<double>(sizes.context) / (1u << 30), 4)});
+  }
+  std::cout << table.text() << "* what the checkpoint is made for\n";
+}
+
+}  // namespace
+
+const Command inspect_command{"inspect",
+                              "config, parameters, cache bytes per token in every layout",
+                              {model_option, json_option},
+                              run};
+
+}  // namespace kv

@@ -1,0 +1,126 @@
+#include "chapters/program/session.hpp"
+
+#include <unistd.h>
+
+#include <fstream>
+#include <iostream>
+
+#include "common/files/error.hpp"
+#include "common/tensor/parallel.hpp"
+#include "common/text/table.hpp"
+
+namespace kv {
+namespace {
+
+std::optional<Json> optional_file(const Checkpoint& checkpoint, std::string_view name) {
+  const std::filesystem::path file = checkpoint.directory() / name;
+  if (!std::filesystem::exists(file)) return std::nullopt;
+  return Json::read(file);
+}
+
+std::vector<Token> token_list(const Json& value) {
+  if (!value.is_array()) return {static_cast<Token>(value.integer())};
+  std::vector<Token> tokens;
+  for (index_t i = 0; i < value.length(); ++i) tokens.push_back(static_cast<Token>(value.at(i).integer()));
+  return tokens;
+}
+
+std::string megabytes(std::size_t bytes) { return grouped(bytes / 1000000) + " MB"; }
+
+}  // namespace
+
+std::filesystem::path shipped_gqa() { return std::filesystem::path(KV_DATA) / "tiny-gqa"; }
+std::filesystem::path shipped_mla() { return std::filesystem::path(KV_DATA) / "tiny-mla"; }
+
+Checkpoint open_checkpoint(const Arguments& arguments) {
+  return Checkpoint(arguments.has("--model") ? std::filesystem::path(arguments.text("--model")) : shipped_gqa());
+}
+
+Tokenizer open_tokenizer(const Checkpoint& checkpoint) { return Tokenizer(checkpoint.directory() / "tokenizer.json"); }
+
+std::string read_text(const std::filesystem::path& file) {
+  std::ifstream stream(file, std::ios::binary);
+  std::string text{std::istreambuf_iterator<char>(stream), {}};
+  if (!stream || text.empty()) throw Error(file.string() + ": cannot be read, or is empty");
+  return text;
+}
+
+std::vector<Token> encode_prompt(const Checkpoint& checkpoint, const Tokenizer& tokenizer, std::string_view text) {
+  std::vector<Token> tokens = tokenizer.encode_with_special(text);
+  const std::optional<Json> config = optional_file(checkpoint, "tokenizer_config.json");
+  if (!config || !config->has("add_bos_token") || !config->at("add_bos_token").flag()) return tokens;
+  // Published DeepSeek tokenizers add the token here and not in tokenizer.json; others say it in both places.
+  const Json bos = config->at("bos_token");
+  const std::string bos_text = bos.is_text() ? bos.text() : bos.at("content").text();
+  const std::optional<Token> id = tokenizer.find(bos_text);
+  if (!id) throw Error(bos.where() + " is '" + bos_text + "', which tokenizer.json does not have");
+  if (tokens.empty() || tokens.front() != *id) tokens.insert(tokens.begin(), *id);
+  return tokens;
+}
+
+std::vector<Token> stop_tokens(const Checkpoint& checkpoint) {
+  if (const auto config = optional_file(checkpoint, "generation_config.json"); config && config->has("eos_token_id"))
+    return token_list(config->at("eos_token_id"));
+  if (checkpoint.config().has("eos_token_id")) return token_list(checkpoint.config().at("eos_token_id"));
+  return {};
+}
+
+Sampling sampling(const Checkpoint& checkpoint, const Arguments& arguments) {
+  Sampling result;
+  if (const auto config = optional_file(checkpoint, "generation_config.json");
+      config && config->has("do_sample") && config->at("do_sample").flag()) {
+    result.temperature = config->has("temperature") ? config->at("temperature").number() : 1.0;
+    if (config->has("top_k")) result.top_k = config->at("top_k").size();
+    if (config->has("top_p")) result.top_p = config->at("top_p").number();
+    try {
+      Sampler{result};
+    } catch (const Error& error) {
+      throw Error(config->where() + ": " + error.what());
+    }
+  }
+  const bool truncates = arguments.has("--top-k") || arguments.has("--top-p");
+  if (truncates && result.temperature == 0.0) result.temperature = 1.0;
+  result.temperature = arguments.number_or("--temperature", result.temperature);
+  result.top_k = arguments.size_or("--top-k", result.top_k);
+  result.top_p = arguments.number_or("--top-p", result.top_p);
+  result.seed = arguments.size_or("--seed", 0);
+  try {
+    Sampler{result};  // checks the ranges before a model is loaded or a word printed
+  } catch (const Error& error) {
+    throw UsageError(error.what());
+  }
+  return result;
+}
+
+void apply_threads(const Arguments& arguments) {
+  if (arguments.has("--threads")) set_threads(arguments.size_or("--threads", 1, 1));
+}
+
+index_t require_context(const Checkpoint& checkpoint, index_t tokens) {
+  const index_t context = model_sizes(checkpoint.config()).context;
+  if (tokens <= context) return tokens;
+  throw Error(std::to_string(tokens) + " tokens do not fit the model's context of " + std::to_string(context) +
+              " (max_position_embeddings): shorten the prompt or ask for fewer new tokens");
+}
+
+Decoder load_decoder(const Checkpoint& checkpoint, const Stage& stage, const Limits& limits) {
+  const std::string loading = "loading " + checkpoint.directory().string() + ": ", of_all = " of " + megabytes(checkpoint.bytes());
+  show_progress(loading + "0" + of_all);
+  checkpoint.on_packed([=, packed = std::size_t{0}](std::size_t bytes) mutable {
+    show_progress(loading + megabytes(packed += bytes) + of_all);
+  });
+  Decoder decoder = make_decoder(checkpoint, stage, limits);
+  checkpoint.on_packed({});  // experts are packed when they are first chosen
+  clear_progress();
+  return decoder;
+}
+
+void show_progress(std::string_view text) {
+  if (isatty(STDERR_FILENO)) std::cerr << "\r\033[K" << text << std::flush;
+}
+
+void clear_progress() {
+  if (isatty(STDERR_FILENO)) std::cerr << "\r\033[K" << std::flush;
+}
+
+}  // namespace kv

@@ -1,0 +1,60 @@
+#pragma once
+/// @file
+/// What every command that runs a model needs: the checkpoint, its tokenizer, its defaults.
+#include <optional>
+
+#include "chapters/decoders.hpp"
+#include "chapters/program/command.hpp"
+#include "common/checkpoint/checkpoint.hpp"
+#include "common/model/generate.hpp"
+#include "common/text/tokenizer.hpp"
+
+namespace kv {
+
+/// Options that several commands share.
+inline constexpr Option model_option{"--model", "DIR", "Hugging Face checkpoint directory"};
+inline constexpr Option stage_option{"--stage", "S", "stage, by name or chapter number (kvbook stages)"};
+inline constexpr Option threads_option{"--threads", "T", "threads (default: one for each core)"};
+inline constexpr Option json_option{"--json", "", "print one JSON object"};
+inline constexpr Option temperature_option{"--temperature", "T", "0: greedy (default: the checkpoint's)"};
+inline constexpr Option top_p_option{"--top-p", "P", "keep the most likely tokens that reach probability P"};
+inline constexpr Option top_k_option{"--top-k", "K", "keep the K most likely tokens"};
+inline constexpr Option seed_option{"--seed", "N", "seed of the random draws (default 0)"};
+
+/// The models that ship with the book: one whose heads keep keys and values, one that keeps latents.
+std::filesystem::path shipped_gqa();
+std::filesystem::path shipped_mla();
+
+/// The beginning of a story that the shipped models can tell.
+inline constexpr std::string_view shipped_prompt = "Once upon a time, there was a fox named Tom.";
+
+/// --model, or the smaller of the shipped models.
+Checkpoint open_checkpoint(const Arguments& arguments);
+Tokenizer open_tokenizer(const Checkpoint& checkpoint);
+
+/// A whole text file.  @throws Error when it cannot be read, or is empty
+std::string read_text(const std::filesystem::path& file);
+
+/// The prompt's token ids, with the begin-of-text token where the tokenizer or tokenizer_config.json asks for one.
+std::vector<Token> encode_prompt(const Checkpoint& checkpoint, const Tokenizer& tokenizer, std::string_view text);
+
+/// eos_token_id of generation_config.json, or of config.json.
+std::vector<Token> stop_tokens(const Checkpoint& checkpoint);
+/// The checkpoint's generation_config.json, overridden by what was given.
+Sampling sampling(const Checkpoint& checkpoint, const Arguments& arguments);
+
+/// --threads
+void apply_threads(const Arguments& arguments);
+
+/// The largest capacity the checkpoint is made for, or what was asked for if it is less.
+/// @throws Error when more tokens are asked for than the checkpoint's context
+index_t require_context(const Checkpoint& checkpoint, index_t tokens);
+
+/// make_decoder, with a line on a terminal while the weights are packed.
+Decoder load_decoder(const Checkpoint& checkpoint, const Stage& stage, const Limits& limits);
+
+/// A line on standard error that replaces itself; silent unless standard error is a terminal.
+void show_progress(std::string_view text);
+void clear_progress();
+
+}  // namespace kv

@@ -1,0 +1,68 @@
+#include "common/files/mapped_file.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <system_error>
+
+#include "common/files/error.hpp"
+
+namespace kv {
+namespace {
+
+/// An open file, closed on every way out. A mapping stays valid without it.
+struct Descriptor {
+  int number;
+  ~Descriptor() {
+    if (number >= 0) ::close(number);
+  }
+};
+
+[[noreturn]] void fail(const std::filesystem::path& path, const char* what) {
+  const std::string reason = std::generic_category().message(errno);
+  throw Error(path.string() + ": " + what + ": " + reason);
+}
+
+/// Bytes in a regular file that is not empty.
+std::size_t checked_size(const std::filesystem::path& path, int descriptor) {
+  struct stat status;
+  if (::fstat(descriptor, &status) != 0) fail(path, "its size cannot be read");
+  if (S_ISDIR(status.st_mode)) throw Error(path.string() + ": is a directory, expected a file");
+  if (!S_ISREG(status.st_mode)) throw Error(path.string() + ": is not a regular file");
+  if (status.st_size == 0) throw Error(path.string() + ": is empty; copy or download it again");
+  if (static_cast<std::uintmax_t>(status.st_size) > std::numeric_limits<std::size_t>::max() / 2)
+    throw Error(path.string() + ": is too large for this machine's address space");
+  return static_cast<std::size_t>(status.st_size);
+}
+
+}  // namespace
+
+MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
+  // Without O_NONBLOCK the open of a named pipe would wait for a writer.
+  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+  if (file.number < 0) fail(path, "cannot be opened");
+  size_ = checked_size(path, file.number);
+  void* const start = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.number, 0);
+  if (start == MAP_FAILED) fail(path, "cannot be mapped into memory");
+  data_ = static_cast<const std::byte*>(start);
+}
+
+MappedFile::~MappedFile() { ::munmap(const_cast<std::byte*>(data_), size_); }
+
+void MappedFile::drop(std::span<const std::byte> part) const {
+  // Only whole pages: the first and the last one may hold a neighbour's bytes.
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  const auto offset = static_cast<std::size_t>(part.data() - data_);
+  const std::size_t first = (offset + page - 1) / page * page;
+  const std::size_t last = (offset + part.size()) / page * page;
+  // Advice: if the system does not take it, the pages just stay.
+  if (first < last) ::madvise(const_cast<std::byte*>(data_) + first, last - first, MADV_DONTNEED);
+}
+
+}  // namespace kv

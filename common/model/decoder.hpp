@@ -1,0 +1,58 @@
+#pragma once
+/// @file
+/// The decoder around a transformer: it keeps the tokens, refuses what is wrong, and feeds what is not yet remembered.
+#include <memory>
+#include <vector>
+
+#include "common/model/transformer.hpp"
+#include "common/text/tokenizer.hpp"
+
+namespace kv {
+
+/// New tokens of one sequence.
+struct NewTokens {
+  index_t sequence;
+  std::vector<Token> tokens;
+};
+
+/// Runs token ids through a transformer, for any number of sequences of different lengths.
+class Decoder {
+ public:
+  Decoder(std::unique_ptr<Transformer> transformer, const Limits& limits);
+
+  /// Appends the tokens to their sequences.
+  /// @return logits (N,V), a row for each new token in the order given
+  /// @throws Error for a token outside the vocabulary, a sequence that is named twice or not there, or one that would
+  /// outgrow the capacity; the state is unchanged then
+  Tensor<2> logits(const std::vector<NewTokens>& batch);
+  /// The same, but only for the last new token of each sequence: (B,V). What generation needs.
+  Tensor<2> last_logits(const std::vector<NewTokens>& batch);
+  /// For one sequence.
+  Tensor<2> logits(index_t sequence, const std::vector<Token>& tokens) { return logits({{sequence, tokens}}); }
+
+  /// Throws what logits would throw for this batch.
+  void require_valid(const std::vector<NewTokens>& batch) const;
+
+  /// The sequence so far.
+  const std::vector<Token>& tokens(index_t sequence) const { return tokens_.at(sequence); }
+  index_t length(index_t sequence) const { return tokens_.at(sequence).size(); }
+  /// Tokens of the sequence that the transformer remembers: the rest is fed again with the next new token.
+  index_t remembered(index_t sequence) const { return transformer_->length(sequence); }
+  /// Forgets the tail of a sequence. @throws std::out_of_range when it is shorter than that
+  void truncate(index_t sequence, index_t length);
+
+  index_t vocabulary() const { return transformer_->vocabulary(); }
+  const Limits& limits() const { return limits_; }
+  /// Bytes allocated for what is remembered.
+  std::size_t state_bytes() const { return transformer_->state_bytes(); }
+
+ private:
+  /// Appends the tokens.  @param count_wanted of a part: how many of its last tokens' logits are wanted
+  Tensor<2> feed(const std::vector<NewTokens>& batch, index_t (*count_wanted)(const NewTokens& part));
+
+  std::unique_ptr<Transformer> transformer_;
+  Limits limits_;
+  std::vector<std::vector<Token>> tokens_;  // of every sequence
+};
+
+}  // namespace kv

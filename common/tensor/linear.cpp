@@ -1,0 +1,391 @@
+#include "common/tensor/linear.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <stdexcept>
+#include <vector>
+
+#include "common/tensor/memory.hpp"
+#include "common/tensor/parallel.hpp"
+#include "common/tensor/simd/instruction_set.hpp"
+
+namespace kv {
+namespace {
+
+using simd::panel_width;
+using simd::scale_block;
+
+/// Rows whose share of a block of inputs stays in the second cache.
+constexpr index_t row_chunk = 192;
+
+/// At least twice any instruction set's direct_rows.
+constexpr index_t max_few_rows = 32;
+
+index_t blocks(index_t count, index_t size) { return (count + size - 1) / size; }
+
+const std::byte* element(const MatrixView& matrix, index_t i, index_t j) {
+  return static_cast<const std::byte*>(matrix.data) +
+         (i * matrix.row_stride + j * matrix.column_stride) * element_size(matrix.type);
+}
+
+template <class T>
+T load(const std::byte* p) {
+  T value;
+  std::memcpy(&value, p, sizeof value);
+  return value;
+}
+
+/// Calls f with a function that widens the element at an address: the format is looked at once, not for every element.
+template <class F>
+void with_widening(DType type, F f) {
+  switch (type) {
+    case DType::f32: return f([](const std::byte* p) { return load<float>(p); });
+    case DType::bf16: return f([](const std::byte* p) { return from_bf16(load<std::uint16_t>(p)); });
+    case DType::f16: return f([](const std::byte* p) { return from_f16(load<std::uint16_t>(p)); });
+    case DType::f8_e4m3: return f([](const std::byte* p) { return from_f8_e4m3(load<std::uint8_t>(p)); });
+    case DType::i8: return f([](const std::byte* p) { return static_cast<float>(load<std::int8_t>(p)); });
+  }
+  throw std::invalid_argument("linear: unknown dtype");
+}
+
+const float& block_scale(const MatrixView& matrix, index_t i, index_t j) {
+  return matrix.block_scales[i / scale_block * blocks(matrix.columns, scale_block) + j / scale_block];
+}
+
+void widen_row(const MatrixView& matrix, index_t i, std::span<float> out) {
+  with_widening(matrix.type, [&](auto widen) {
+    for (index_t j = 0; j < matrix.columns; ++j) out[j] = widen(element(matrix, i, j));
+  });
+  if (matrix.block_scales)
+    for (index_t j = 0; j < matrix.columns; ++j) out[j] *= block_scale(matrix, i, j);
+  if (matrix.row_scales)
+    for (index_t j = 0; j < matrix.columns; ++j) out[j] *= matrix.row_scales[i];
+}
+
+/// Whether row i of an e4m3 matrix has a NaN: 0x7f or 0xff.
+bool has_nan(const MatrixView& matrix, index_t i) {
+  for (index_t j = 0; j < matrix.columns; ++j)
+    if ((load<std::uint8_t>(element(matrix, i, j)) & 0x7f) == 0x7f) return true;
+  return false;
+}
+
+/// Where output j of a panel stands among its 32: bf16 in pairs (j, j + 16), which a shift and a mask widen.
+index_t position(DType type, index_t j) { return type == DType::bf16 ? j % 16 * 2 + j / 16 : j; }
+
+/// Outputs 32 * panel ... of the matrix as [input][32], zeros where the matrix ends.
+/// Goes through a small block, because rows at a distance of a power of two share a cache set.
+template <class Element>
+void pack_panel(const MatrixView& matrix, index_t panel, Element* out) {
+  constexpr index_t block_inputs = 64 / sizeof(Element);
+  const index_t first = panel * panel_width, outputs = std::min<index_t>(panel_width, matrix.rows - first);
+  Element block[panel_width][block_inputs] = {};
+  index_t source[panel_width];  // the output that stands at each place
+  for (index_t j = 0; j < panel_width; ++j) source[position(matrix.type, j)] = j;
+
+  for (index_t k0 = 0; k0 < matrix.columns; k0 += block_inputs) {
+    const index_t inputs = std::min(block_inputs, matrix.columns - k0);
+    for (index_t j = 0; j < outputs; ++j) {
+      const std::byte* p = element(matrix, first + j, k0);
+      if (matrix.column_stride == 1 && inputs == block_inputs)
+        std::memcpy(block[j], p, sizeof block[j]);  // a size known to the compiler: one line of the cache, two moves
+      else
+        for (index_t k = 0; k < inputs; ++k) block[j][k] = load<Element>(p + k * matrix.column_stride * sizeof(Element));
+    }
+    for (index_t k = 0; k < inputs; ++k, out += panel_width)
+      for (index_t j = 0; j < panel_width; ++j) out[j] = block[source[j]][k];
+  }
+}
+
+void pack_panel(const MatrixView& matrix, index_t panel, std::byte* out) {
+  switch (element_size(matrix.type)) {
+    case 1: return pack_panel(matrix, panel, reinterpret_cast<std::uint8_t*>(out));
+    case 2: return pack_panel(matrix, panel, reinterpret_cast<std::uint16_t*>(out));
+    default: return pack_panel(matrix, panel, reinterpret_cast<std::uint32_t*>(out));
+  }
+}
+
+/// Sums that the tile after this one goes on with.
+void prefetch_sums(const float* sums) {
+  __builtin_prefetch(sums);
+  __builtin_prefetch(sums + 15);
+}
+
+const simd::FormatKernels& format_kernels(const simd::Kernels& kernels, DType type) {
+  switch (type) {
+    case DType::f32: return kernels.f32;
+    case DType::bf16: return kernels.bf16;
+    case DType::f16: return kernels.f16;
+    case DType::f8_e4m3: return kernels.f8_e4m3;
+    case DType::i8: return kernels.i8;
+  }
+  throw std::invalid_argument("linear: unknown dtype");
+}
+
+}  // namespace
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+MatrixView MatrixView::transposed() const {
+  if (block_scales) throw std::invalid_argument("MatrixView::transposed: the matrix has block scales");
+  if (row_scales) throw std::invalid_argument("MatrixView::transposed: the matrix has row scales");
+  return {data, type, columns, rows, column_stride, row_stride};
+}
+
+MatrixView MatrixView::row_slice(index_t first, index_t count) const {
+  if (first > rows || count > rows - first)
+    throw std::out_of_range("MatrixView::row_slice: " + std::to_string(first) + " + " + std::to_string(count) + " of " +
+                            std::to_string(rows));
+  if (block_scales && first % scale_block != 0)
+    throw std::invalid_argument("MatrixView::row_slice: block scales start at a multiple of 128, not at " +
+                                std::to_string(first));
+  MatrixView slice = *this;
+  slice.data = element(*this, first, 0);
+  slice.rows = count;
+  if (row_scales) slice.row_scales = row_scales + first;
+  if (block_scales) slice.block_scales = block_scales + first / scale_block * blocks(columns, scale_block);
+  return slice;
+}
+
+float MatrixView::at(index_t i, index_t j) const {
+  float value = 0;
+  with_widening(type, [&](auto widen) { value = widen(element(*this, i, j)); });
+  if (block_scales) value *= block_scale(*this, i, j);
+  if (row_scales) value *= row_scales[i];
+  return value;
+}
+
+MatrixView view(const Tensor<2>& matrix) {
+  return {matrix.data(), DType::f32, matrix.shape(0), matrix.shape(1), matrix.shape(1), 1};
+}
+
+RoundedMatrix rounded_to_i8(const MatrixView& matrix) {
+  const index_t rows = matrix.rows, columns = matrix.columns;
+  RoundedMatrix rounded{rows, columns, std::vector<std::int8_t>(rows * columns), std::vector<float>(rows)};
+  const auto round = [&](index_t first, index_t last) {
+    std::vector<float> values(columns);
+    for (index_t i = first; i < last; ++i) {
+      widen_row(matrix, i, values);
+      float largest = 0;
+      for (const float value : values) {
+        if (!std::isfinite(value)) throw std::invalid_argument("rounded_to_i8: a weight is not finite");
+        largest = std::max(largest, std::abs(value));
+      }
+      const float scale = rounded.scales[i] = largest / 127;
+      for (index_t j = 0; j < columns && scale != 0; ++j)
+        rounded.values[i * columns + j] = static_cast<std::int8_t>(std::clamp(std::nearbyint(values[j] / scale), -127.f, 127.f));
+    }
+  };
+  parallel_for(rows, 32, std::cref(round));
+  return rounded;
+}
+
+Tensor<2> widened(const MatrixView& matrix) {
+  Tensor<2> result = empty<2>({matrix.rows, matrix.columns});
+  for (index_t i = 0; i < matrix.rows; ++i)
+    for (index_t j = 0; j < matrix.columns; ++j) result(i, j) = matrix.at(i, j);
+  return result;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+/// Packed weights. Panel p holds outputs 32 p ... 32 p + 31, the last one filled up with zeros.
+struct Linear::Panels {
+  DType type;
+  index_t inputs, outputs;
+  Memory data;
+  std::vector<float> scales = {};           // e4m3: [panel][block of inputs]; i8: [output]
+  std::vector<index_t> nan_outputs = {};    // e4m3: outputs with a NaN among their weights, which the kernels do not see
+
+  Panels(DType type, index_t inputs, index_t outputs)
+      : type(type), inputs(inputs), outputs(outputs), data(blocks(outputs, panel_width) * panel_bytes()) {}
+
+  index_t count() const { return blocks(outputs, panel_width); }
+  index_t complete() const { return outputs / panel_width; }
+  std::size_t panel_bytes() const { return inputs * panel_width * element_size(type); }
+  std::byte* panel(index_t p) const { return data.data() + p * panel_bytes(); }
+  simd::Panels from(index_t p, index_t panel_count) const {
+    const index_t stride = type == DType::f8_e4m3 ? blocks(inputs, scale_block) : 0;
+    return {panel(p), panel_count, inputs, scales.data() + p * stride, stride};
+  }
+  /// Ends the chains of outputs first ... last-1. i8: times the output's scale, as integers are exact in f32.
+  void finish(index_t first, index_t last, index_t row_count, float* y, index_t y_stride) const {
+    if (type == DType::i8)
+      for (index_t n = 0; n < row_count; ++n)
+        for (index_t o = first; o < last; ++o) y[n * y_stride + o] *= scales[o];
+    for (const index_t o : nan_outputs)
+      for (index_t n = 0; n < row_count && first <= o && o < last; ++n) y[n * y_stride + o] = NAN;
+  }
+
+  void multiply_few(index_t row_count, const float* x, index_t x_stride, float* y, index_t y_stride) const;
+  void multiply_many(index_t row_count, const float* x, index_t x_stride, float* y, index_t y_stride) const;
+};
+
+Linear::Linear(const MatrixView& weight) : panels_(std::make_unique<Panels>(weight.type, weight.columns, weight.rows)) {
+  if (weight.block_scales && weight.type != DType::f8_e4m3)
+    throw std::invalid_argument("Linear: block scales belong to f8_e4m3, not to " + std::string(name(weight.type)));
+  if (weight.row_scales && weight.type != DType::i8)
+    throw std::invalid_argument("Linear: row scales belong to i8, not to " + std::string(name(weight.type)));
+  Panels& panels = *panels_;
+  const index_t input_blocks = blocks(weight.columns, scale_block);
+  if (weight.type == DType::f8_e4m3) panels.scales.assign(panels.count() * input_blocks, 1.0f);
+  if (weight.type == DType::i8) panels.scales.assign(panels.outputs, 1.0f);
+  if (weight.row_scales) std::copy_n(weight.row_scales, panels.outputs, panels.scales.begin());
+
+  const auto pack = [&](index_t first, index_t last) {
+    for (index_t p = first; p < last; ++p) {
+      pack_panel(weight, p, panels.panel(p));
+      if (weight.block_scales)
+        for (index_t b = 0; b < input_blocks; ++b)
+          panels.scales[p * input_blocks + b] = block_scale(weight, p * panel_width, b * scale_block);
+    }
+  };
+  parallel_for(panels.count(), 4, std::cref(pack));
+  if (weight.type == DType::f8_e4m3)
+    for (index_t o = 0; o < weight.rows; ++o)
+      if (has_nan(weight, o)) panels.nan_outputs.push_back(o);
+}
+
+Linear Linear::quantised(const MatrixView& weight) { return Linear(rounded_to_i8(weight).view()); }
+
+Linear::~Linear() = default;
+Linear::Linear(Linear&&) noexcept = default;
+Linear& Linear::operator=(Linear&&) noexcept = default;
+
+index_t Linear::inputs() const { return panels_->inputs; }
+index_t Linear::outputs() const { return panels_->outputs; }
+DType Linear::type() const { return panels_->type; }
+std::size_t Linear::bytes() const { return panels_->data.bytes() + panels_->scales.size() * sizeof(float); }
+
+Tensor<2> Linear::operator()(const Tensor<2>& x) const {
+  const index_t N = x.shape(0);
+  require_shape("linear: x (N,inputs)", x, {N, inputs()});
+  Tensor<2> y = empty<2>({N, outputs()});
+  multiply(N, x.data(), inputs(), y.data(), outputs());
+  return y;
+}
+
+void Linear::multiply(index_t row_count, const float* x, index_t x_stride, float* y, index_t y_stride) const {
+  if (row_count == 0 || panels_->outputs == 0) return;
+  // Narrow formats are widened in the registers as long as that is cheaper than a copy in f32: twice, or once for e4m3.
+  const bool twice = panels_->type != DType::f32 && panels_->type != DType::f8_e4m3;
+  const index_t few = simd::kernels().direct_rows * (twice ? 2 : 1);
+  if (row_count <= few)
+    panels_->multiply_few(row_count, x, x_stride, y, y_stride);
+  else
+    panels_->multiply_many(row_count, x, x_stride, y, y_stride);
+}
+
+/// A decode step: weights are read from memory once and widened in the registers.
+void Linear::Panels::multiply_few(index_t row_count, const float* x, index_t x_stride, float* y, index_t y_stride) const {
+  const simd::Kernels& kernels = simd::kernels();
+  const simd::FormatKernels& format = format_kernels(kernels, type);
+  const index_t row_blocks = blocks(row_count, kernels.direct_rows);
+  const auto begin = [=](index_t block) { return row_count * block / row_blocks; };
+  if (row_count > 1) {
+    thread_local Scratch scratch;
+    float* interleaved = scratch.floats(row_count * inputs);
+    for (index_t b = 0; b < row_blocks; ++b)
+      kernels.interleave({x + begin(b) * x_stride, x_stride, begin(b + 1) - begin(b)}, inputs,
+                         interleaved + begin(b) * inputs);
+    x = interleaved;
+  }
+  const auto multiply_panels = [&](index_t p, index_t panel_count, float* sums, index_t sums_stride) {
+    for (index_t b = 0; b < row_blocks; ++b)
+      format.multiply(from(p, panel_count), x + begin(b) * inputs, begin(b + 1) - begin(b),
+                      sums + begin(b) * sums_stride, sums_stride);
+  };
+  const auto multiply = [&](index_t first, index_t last) {
+    const index_t last_complete = std::min(last, complete());
+    // All panels at once if they are needed once; else one by one, so that it is still in a cache the second time.
+    const index_t step = row_blocks == 1 ? std::max<index_t>(1, last_complete - first) : 1;
+    for (index_t p = first; p < last_complete; p += step) multiply_panels(p, step, y + p * panel_width, y_stride);
+    if (last > last_complete) {
+      float padded[max_few_rows * panel_width];
+      multiply_panels(last_complete, 1, padded, panel_width);
+      for (index_t n = 0; n < row_count; ++n)
+        std::copy_n(padded + n * panel_width, outputs % panel_width, y + n * y_stride + last_complete * panel_width);
+    }
+    finish(first * panel_width, std::min(outputs, last * panel_width), row_count, y, y_stride);
+  };
+  // Worth another thread from about 10 us on, at 16 bytes of weights and 80 multiplications per ns; 4 panels stream together.
+  const index_t panel_ns = panel_bytes() / 16 + row_count * inputs * panel_width / 80 + 1;
+  parallel_for(count(), 4 * (2500 / panel_ns + 1), std::cref(multiply));
+}
+
+/// A prompt. Rows are interleaved in blocks of tile_rows that keep their sums in registers; a block of weights stays in a
+/// cache while all rows use it, widened in the tile or once before; sums wait in y between two blocks of inputs.
+void Linear::Panels::multiply_many(index_t row_count, const float* x, index_t x_stride, float* y, index_t y_stride) const {
+  const simd::Kernels& kernels = simd::kernels();
+  const simd::FormatKernels& format = format_kernels(kernels, type);
+  const auto multiply_block = format.multiply_block ? format.multiply_block : kernels.f32.multiply_block;
+  const index_t input_block = kernels.tile_inputs;
+
+  for (index_t chunk = 0, chunks = blocks(row_count, row_chunk), rows; chunk < chunks;
+       ++chunk, x += rows * x_stride, y += rows * y_stride) {
+    rows = row_count * (chunk + 1) / chunks - row_count * chunk / chunks;
+    const index_t row_blocks = blocks(rows, kernels.tile_rows);
+    const auto begin = [=](index_t block) { return rows * block / row_blocks; };  // nearly equal heights
+
+    // [block of inputs][row block][input][row]: what one block of inputs needs lies together.
+    thread_local Scratch scratch;
+    float* interleaved = scratch.floats(rows * inputs);
+    const auto interleave = [&](index_t first, index_t last) {
+      for (index_t b = first; b < last; ++b)
+        for (index_t k = 0; k < inputs; k += input_block) {
+          const index_t k_count = std::min(input_block, inputs - k);
+          kernels.interleave({x + begin(b) * x_stride + k, x_stride, begin(b + 1) - begin(b)}, k_count,
+                             interleaved + k * rows + begin(b) * k_count);
+        }
+    };
+    parallel_for(row_blocks, 1 + 20000 / (inputs * kernels.tile_rows + 1), std::cref(interleave));
+
+    // Panels first ... last-1 for row blocks b0 ... b1-1.
+    const auto multiply = [&](index_t first, index_t last, index_t b0, index_t b1) {
+      thread_local Scratch thread_scratch;
+      float* widened = thread_scratch.floats(input_block * panel_width + row_chunk * panel_width);
+      float* padded = widened + input_block * panel_width;  // rows of the incomplete panel
+      for (index_t k = 0; k == 0 || k < inputs; k += input_block) {
+        const index_t k_count = std::min(input_block, inputs - k);
+        for (index_t p = first; p < last; ++p) {
+          const std::byte* packed = panel(p) + k * panel_width * element_size(type);
+          const std::byte* next = packed + (p + 1 < last ? panel_bytes() : 0);
+          const void* weights = packed;
+          if (!format.multiply_block) format.widen(from(p, 1), k, k_count, widened), weights = widened;
+          const index_t sums_stride = p < complete() ? y_stride : panel_width;
+          float* sums = p < complete() ? y + p * panel_width : padded;
+          // Every tile fetches its share of the weights that come next: all at once would be more than memory can give.
+          const index_t tiles = (b1 - b0) * (panel_width / kernels.tile_outputs);
+          const std::size_t step = blocks(panel_width * element_size(type), tiles);
+          for (index_t o = 0; o < panel_width; o += kernels.tile_outputs)
+            for (index_t b = b0; b < b1; ++b, next += k_count * step) {
+              if (k != 0 && b + 1 < b1)
+                for (index_t n = begin(b + 1); n < begin(b + 2); ++n) prefetch_sums(sums + n * sums_stride + o);
+              multiply_block(weights, o, k_count, interleaved + k * rows + begin(b) * k_count, begin(b + 1) - begin(b),
+                             sums + begin(b) * sums_stride + o, sums_stride, k != 0, next, step);
+            }
+        }
+      }
+      if (last > complete())
+        for (index_t n = begin(b0); n < begin(b1); ++n)
+          std::copy_n(padded + n * panel_width, outputs % panel_width, y + n * y_stride + complete() * panel_width);
+      finish(first * panel_width, std::min(outputs, last * panel_width), begin(b1) - begin(b0), y + begin(b0) * y_stride,
+             y_stride);
+    };
+
+    // Threads split panels, and the rows as well where panels are few.
+    const index_t groups = std::clamp<index_t>(blocks(4 * threads(), count()), 1, row_blocks);
+    const auto multiply_items = [&](index_t first, index_t last) {
+      while (first < last) {
+        const index_t group = first / count(), p = first % count(), p_last = std::min(count(), p + last - first);
+        multiply(p, p_last, row_blocks * group / groups, row_blocks * (group + 1) / groups);
+        first += p_last - p;
+      }
+    };
+    const index_t panel_ns = rows * inputs * panel_width / 80 / groups + 1;
+    parallel_for(groups * count(), 10000 / panel_ns + 1, std::cref(multiply_items));
+  }
+}
+
+}  // namespace kv

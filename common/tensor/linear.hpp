@@ -1,0 +1,84 @@
+#pragma once
+/// @file
+/// Matrix products with one fixed order: every output is one FMA chain over its inputs, ascending, whatever the number
+/// of rows, the blocking, the threads or the instruction set. This is what makes the stages of the book equal bit for bit.
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "common/tensor/dtype.hpp"
+#include "common/tensor/tensor.hpp"
+
+namespace kv {
+
+/// A matrix somewhere in memory, in a checkpoint's number format. Element (i,j) is data[i * row_stride + j * column_stride],
+/// times block_scales[i / 128][j / 128] where block scales are given (row-major, ceil(columns / 128) per row of blocks; f8_e4m3 only),
+/// times row_scales[i] where row scales are given (i8 only).
+struct MatrixView {
+  const void* data;
+  DType type;
+  index_t rows, columns;
+  index_t row_stride, column_stride;
+  const float* block_scales = nullptr;
+  const float* row_scales = nullptr;
+
+  /// The same elements with the axes exchanged. @throws std::invalid_argument with scales: their axes would not be exchanged
+  MatrixView transposed() const;
+  /// Rows first ... first+count-1. @throws std::out_of_range, std::invalid_argument unless block scales start at a multiple of 128
+  MatrixView row_slice(index_t first, index_t count) const;
+  bool has_scales() const { return block_scales || row_scales; }
+  /// Element (i,j) widened to f32, times its scale. Linear multiplies a finished sum by a row's scale, so the last bits differ.
+  float at(index_t i, index_t j) const;
+};
+
+/// A view on a matrix in f32.
+MatrixView view(const Tensor<2>& matrix);
+/// A copy in f32.
+Tensor<2> widened(const MatrixView& matrix);
+
+/// A matrix as 8-bit integers with one scale per row.
+struct RoundedMatrix {
+  index_t rows, columns;
+  std::vector<std::int8_t> values;  // (rows,columns)
+  std::vector<float> scales;        // (rows)
+
+  MatrixView view() const { return {values.data(), DType::i8, rows, columns, columns, 1, nullptr, scales.data()}; }
+};
+
+/// scale = max |w| / 127 of the row, value = w / scale to the nearest integer, ties to even; a row of zeros has scale 0.
+/// Rows do not know of each other: a matrix may be rounded slice by slice.
+/// @throws std::invalid_argument when a weight is not finite
+RoundedMatrix rounded_to_i8(const MatrixView& matrix);
+
+/// The weights of y = W x, kept in the checkpoint's number format and widened inside the kernel.
+/// Packed once into panels of 32 outputs, [panel][input][32], so that one row and five hundred rows run the same chain.
+class Linear {
+ public:
+  /// Packs a copy; the view need not outlive it. Row scales become scales of the outputs.
+  /// @throws std::invalid_argument for scales that do not belong to the number format
+  explicit Linear(const MatrixView& weight);
+  /// Of rounded_to_i8(weight).
+  static Linear quantised(const MatrixView& weight);
+  ~Linear();
+  Linear(Linear&&) noexcept;
+  Linear& operator=(Linear&&) noexcept;
+
+  index_t inputs() const;
+  index_t outputs() const;
+  DType type() const;
+  /// Bytes allocated.
+  std::size_t bytes() const;
+
+  /// y(n,o) = sum over i of W(o,i) x(n,i).  @param x (N,inputs)  @return (N,outputs)  @throws ShapeError
+  Tensor<2> operator()(const Tensor<2>& x) const;
+
+  /// The same on rows at any distance: row n of x starts at x + n * x_stride, of y at y + n * y_stride. Serial when
+  /// called inside parallel_for.
+  void multiply(index_t row_count, const float* x, index_t x_stride, float* y, index_t y_stride) const;
+
+ private:
+  struct Panels;
+  std::unique_ptr<Panels> panels_;
+};
+
+}  // namespace kv

@@ -1,0 +1,26 @@
+# One kernel source, compiled once for each instruction set; the widest one is chosen at run time.
+# Always optimised: without it a debug build would take minutes for what takes a second.
+include(CheckCXXCompilerFlag)
+set(KV_KERNEL_FLAGS -O3 -ffp-contract=off -fno-math-errno)
+
+target_sources(kv_common PRIVATE
+  ${PROJECT_SOURCE_DIR}/common/tensor/simd/instruction_set.cpp
+  ${PROJECT_SOURCE_DIR}/common/tensor/simd/kernels_portable.cpp)
+set_source_files_properties(common/tensor/simd/kernels_portable.cpp PROPERTIES COMPILE_OPTIONS "${KV_KERNEL_FLAGS}")
+
+set(KV_AVX2_FLAGS -mavx2 -mfma -mf16c)
+set(KV_AVX512_FLAGS -mavx512f -mavx512bw -mavx512dq -mavx512vl ${KV_AVX2_FLAGS})
+if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  list(APPEND KV_AVX512_FLAGS -Wno-uninitialized -Wno-maybe-uninitialized)  # GCC 12 warns about its own header
+endif()
+check_cxx_compiler_flag("-mavx512f -mavx512vl -mfma -mf16c" KV_HAVE_X86_FLAGS)
+if(KV_HAVE_X86_FLAGS AND CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+  target_sources(kv_common PRIVATE
+    ${PROJECT_SOURCE_DIR}/common/tensor/simd/kernels_avx2.cpp
+    ${PROJECT_SOURCE_DIR}/common/tensor/simd/kernels_avx512.cpp)
+  set_source_files_properties(common/tensor/simd/kernels_avx2.cpp PROPERTIES
+    COMPILE_OPTIONS "${KV_KERNEL_FLAGS};${KV_AVX2_FLAGS}")
+  set_source_files_properties(common/tensor/simd/kernels_avx512.cpp PROPERTIES
+    COMPILE_OPTIONS "${KV_KERNEL_FLAGS};${KV_AVX512_FLAGS}")
+  set_source_files_properties(common/tensor/simd/instruction_set.cpp PROPERTIES COMPILE_DEFINITIONS KV_X86_KERNELS)
+endif()

@@ -1,0 +1,178 @@
+#pragma once
+/// @file
+/// 16 floats in two AVX registers: the operations of vector_avx512.hpp.
+#include <immintrin.h>
+
+#include "common/tensor/simd/kernels.hpp"
+
+namespace kv::simd {
+namespace {
+
+constexpr int max_tile_rows = 6;     // 12 of 16 registers hold sums, with 1 vector of weights
+constexpr int tile_outputs = 16, tile_inputs = 256;  // a block of weights for the first cache: 16 KiB of 32
+constexpr bool widens_in_tile = true;                // the units that shift and convert are idle otherwise
+constexpr int max_direct_rows = 3;
+constexpr int max_tile_vectors = 6;  // rows x vectors of a tile that streams
+constexpr int dot_queries = 2, dot_columns = 3;
+constexpr int dot_cached_floats = 4096;  // queries that stay in the first cache, half of it
+
+struct Vector {
+  __m256 low, high;
+
+  /// A register of the vector: sums[q][c] of a dot product need not fit in the registers with whole queries and rows.
+  using Part = __m256;
+  static constexpr int parts = 2;
+  /// One load for all uses: left to itself the compiler loads again in every FMA, and loads become the limit.
+  static Part load_part(const float* p, int part) {
+    __m256 lanes;
+    asm("vmovups %1, %0" : "=x"(lanes) : "m"(*reinterpret_cast<const float(*)[8]>(p + 8 * part)));
+    return lanes;
+  }
+  Part& part(int i) { return i == 0 ? low : high; }
+  static Part fma_part(Part a, Part b, Part c) { return _mm256_fmadd_ps(a, b, c); }
+
+  static Vector zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+  static Vector all(float value) { return {_mm256_set1_ps(value), _mm256_set1_ps(value)}; }
+  static Vector broadcast(const float* p) {
+    const __m256 lanes = _mm256_broadcast_ss(p);
+    return {lanes, lanes};
+  }
+  static Vector load_once(const float* p) { return load(p); }
+  static Vector load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+  /// The first `count` < 16 lanes, zeros behind them.
+  static Vector load_first(const float* p, std::size_t count) {
+    return {_mm256_maskload_ps(p, first(count, 0)), _mm256_maskload_ps(p + 8, first(count, 8))};
+  }
+  void store(float* p) const {
+    _mm256_storeu_ps(p, low);
+    _mm256_storeu_ps(p + 8, high);
+  }
+  void store_first(float* p, std::size_t count) const {
+    _mm256_maskstore_ps(p, first(count, 0), low);
+    _mm256_maskstore_ps(p + 8, first(count, 8), high);
+  }
+  static __m256i first(std::size_t count, int lane) {
+    const __m256i lanes = _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(lane));
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), lanes);
+  }
+
+  friend Vector operator+(Vector a, Vector b) { return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)}; }
+  friend Vector operator-(Vector a, Vector b) { return {_mm256_sub_ps(a.low, b.low), _mm256_sub_ps(a.high, b.high)}; }
+  friend Vector operator*(Vector a, Vector b) { return {_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)}; }
+  friend Vector operator/(Vector a, Vector b) { return {_mm256_div_ps(a.low, b.low), _mm256_div_ps(a.high, b.high)}; }
+  friend Vector fma(Vector a, Vector b, Vector c) {
+    return {_mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high)};
+  }
+  friend Vector max(Vector a, Vector b) { return {_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high)}; }
+  /// a < b ? yes : no
+  friend Vector if_less(Vector a, Vector b, Vector yes, Vector no) {
+    return {_mm256_blendv_ps(no.low, yes.low, _mm256_cmp_ps(a.low, b.low, _CMP_LT_OQ)),
+            _mm256_blendv_ps(no.high, yes.high, _mm256_cmp_ps(a.high, b.high, _CMP_LT_OQ))};
+  }
+  friend Vector if_nan(Vector a, Vector yes, Vector no) {
+    return {_mm256_blendv_ps(no.low, yes.low, _mm256_cmp_ps(a.low, a.low, _CMP_UNORD_Q)),
+            _mm256_blendv_ps(no.high, yes.high, _mm256_cmp_ps(a.high, a.high, _CMP_UNORD_Q))};
+  }
+  /// Adds the lowest bits of `integer` to the exponent of a.
+  friend Vector add_to_exponent(Vector a, Vector integer) {
+    return {add_to_exponent(a.low, integer.low), add_to_exponent(a.high, integer.high)};
+  }
+  static __m256 add_to_exponent(__m256 a, __m256 integer) {
+    return _mm256_castsi256_ps(
+        _mm256_add_epi32(_mm256_castps_si256(a), _mm256_slli_epi32(_mm256_castps_si256(integer), 23)));
+  }
+
+  /// 32 weights in two vectors.
+  static void load_bf16(const std::uint16_t* p, Vector& low, Vector& high) {
+    const __m256i first = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    const __m256i second = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 16));
+    const __m256i mask = _mm256_set1_epi32(static_cast<int>(0xffff0000));
+    low = {_mm256_castsi256_ps(_mm256_slli_epi32(first, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(second, 16))};
+    high = {_mm256_castsi256_ps(_mm256_and_si256(first, mask)), _mm256_castsi256_ps(_mm256_and_si256(second, mask))};
+  }
+  static void load_f16(const std::uint16_t* p, Vector& low, Vector& high) {
+    const __m128i* halves = reinterpret_cast<const __m128i*>(p);
+    low = {_mm256_cvtph_ps(_mm_loadu_si128(halves)), _mm256_cvtph_ps(_mm_loadu_si128(halves + 1))};
+    high = {_mm256_cvtph_ps(_mm_loadu_si128(halves + 2)), _mm256_cvtph_ps(_mm_loadu_si128(halves + 3))};
+  }
+  static void load_i8(const std::int8_t* p, Vector& low, Vector& high) {
+    low = {widen_i8(p), widen_i8(p + 8)};
+    high = {widen_i8(p + 16), widen_i8(p + 24)};
+  }
+  static __m256 widen_i8(const std::int8_t* p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+  }
+  /// 1/256 of the weights, as vector_avx512.hpp has it.
+  static void load_e4m3_256th(const std::uint8_t* p, Vector& low, Vector& high) {
+    low = widen_e4m3(p);
+    high = widen_e4m3(p + 16);
+  }
+  static Vector widen_e4m3(const std::uint8_t* p) {
+    const __m256i extended = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    const __m256i halves = _mm256_and_si256(_mm256_slli_epi16(extended, 7), _mm256_set1_epi16(static_cast<short>(0xbfff)));
+    return {_mm256_cvtph_ps(_mm256_castsi256_si128(halves)), _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1))};
+  }
+
+  /// columns[c] = lane c of rows[0], rows[1] ... Only the first Count rows are given, so only as many lanes matter.
+  template <int Count>
+  static void transpose(const Vector (&rows)[Count], Vector (&columns)[16]) {
+    static_assert(Count <= 8);
+    __m256 low[8], high[8];
+#pragma GCC unroll 8
+    for (int r = 0; r < 8; ++r) {
+      low[r] = r < Count ? rows[r].low : _mm256_setzero_ps();
+      high[r] = r < Count ? rows[r].high : _mm256_setzero_ps();
+    }
+    transpose_8(low, columns);
+    transpose_8(high, columns + 8);
+  }
+  static void transpose_8(const __m256* rows, Vector* columns) {
+    __m256 pairs[8], fours[8];
+#pragma GCC unroll 4
+    for (int r = 0; r < 8; r += 2) {
+      pairs[r] = _mm256_unpacklo_ps(rows[r], rows[r + 1]);
+      pairs[r + 1] = _mm256_unpackhi_ps(rows[r], rows[r + 1]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {  // i = 0, 1: of the first four rows
+      const int r = i / 2 * 4 + i % 2;
+      fours[2 * i] = _mm256_shuffle_ps(pairs[r], pairs[r + 2], 0x44);
+      fours[2 * i + 1] = _mm256_shuffle_ps(pairs[r], pairs[r + 2], 0xee);
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+      columns[c] = {_mm256_permute2f128_ps(fours[c], fours[4 + c], 0x20), _mm256_setzero_ps()};
+      columns[4 + c] = {_mm256_permute2f128_ps(fours[c], fours[4 + c], 0x31), _mm256_setzero_ps()};
+    }
+  }
+
+  /// The fixed tree: lane i + lane i+8, then i+4, i+2, i+1.
+  friend float sum(Vector a) {
+    const __m256 eight = _mm256_add_ps(a.low, a.high);
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+  }
+  /// out[i] = sum(a[i]): the same tree, four at a time.
+  friend void sums_of_4(const Vector* a, float* out) {
+    const __m256 ab = add_halves(_mm256_add_ps(a[0].low, a[0].high), _mm256_add_ps(a[1].low, a[1].high));
+    const __m256 cd = add_halves(_mm256_add_ps(a[2].low, a[2].high), _mm256_add_ps(a[3].low, a[3].high));
+    const __m256 two = _mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));  // a c | b d
+    const __m256 one = _mm256_add_ps(two, _mm256_permute_ps(two, 0xb1));
+    const __m128 ac = _mm256_castps256_ps128(one), bd = _mm256_extractf128_ps(one, 1);
+    const __m128 abcd = _mm_unpacklo_ps(_mm_shuffle_ps(ac, ac, 0x88), _mm_shuffle_ps(bd, bd, 0x88));
+    _mm_storeu_ps(out, abcd);
+  }
+  /// Lanes 0...3: a folded once. Lanes 4...7: b.
+  static __m256 add_halves(__m256 a, __m256 b) {
+    return _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
+  }
+};
+
+// As assembly, because GCC moves a builtin prefetch out of its loop into one of its own.
+inline void prefetch(const void* p) { asm volatile("prefetcht0 %0" : : "m"(*static_cast<const char*>(p))); }
+/// To the second cache, where the first one is too small.
+inline void prefetch_far(const void* p) { asm volatile("prefetcht1 %0" : : "m"(*static_cast<const char*>(p))); }
+
+}  // namespace
+}  // namespace kv::simd

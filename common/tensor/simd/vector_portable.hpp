@@ -1,0 +1,139 @@
+#pragma once
+/// @file
+/// 16 floats in an array: the operations of vector_avx512.hpp for every processor. The compiler may vectorise the
+/// loops; every operation is rounded the same way alone and in a vector, so the bits stay.
+#include "common/tensor/simd/kernels.hpp"
+
+namespace kv::simd {
+namespace {
+
+constexpr int max_tile_rows = 4;
+constexpr int tile_outputs = 16, tile_inputs = 256;
+constexpr bool widens_in_tile = false;
+constexpr int max_direct_rows = 3;
+constexpr int max_tile_vectors = 6;
+constexpr int dot_queries = 1, dot_columns = 4;
+constexpr int dot_cached_floats = 4096;
+
+struct Vector {
+  float lanes[16];
+
+  using Part = Vector;
+  static constexpr int parts = 1;
+  static Part load_part(const float* p, int) { return load(p); }
+  Part& part(int) { return *this; }
+  static Part fma_part(const Part& a, const Part& b, const Part& c) { return fma(a, b, c); }
+
+  template <class F>
+  static Vector each(F lane) {
+    Vector result;
+    for (int i = 0; i < 16; ++i) result.lanes[i] = lane(i);
+    return result;
+  }
+
+  static Vector zero() { return all(0.0f); }
+  static Vector all(float value) {
+    return each([=](int) { return value; });
+  }
+  static Vector broadcast(const float* p) { return all(*p); }
+  static Vector load_once(const float* p) { return load(p); }
+  static Vector load(const float* p) {
+    return each([=](int i) { return p[i]; });
+  }
+  /// The first `count` < 16 lanes, zeros behind them.
+  static Vector load_first(const float* p, std::size_t count) {
+    Vector result = zero();
+    for (std::size_t i = 0; i < count; ++i) result.lanes[i] = p[i];
+    return result;
+  }
+  void store(float* p) const { store_first(p, 16); }
+  void store_first(float* p, std::size_t count) const {
+    for (std::size_t i = 0; i < count; ++i) p[i] = lanes[i];
+  }
+
+  friend Vector operator+(const Vector& a, const Vector& b) {
+    return each([&](int i) { return a.lanes[i] + b.lanes[i]; });
+  }
+  friend Vector operator-(const Vector& a, const Vector& b) {
+    return each([&](int i) { return a.lanes[i] - b.lanes[i]; });
+  }
+  friend Vector operator*(const Vector& a, const Vector& b) {
+    return each([&](int i) { return a.lanes[i] * b.lanes[i]; });
+  }
+  friend Vector operator/(const Vector& a, const Vector& b) {
+    return each([&](int i) { return a.lanes[i] / b.lanes[i]; });
+  }
+  friend Vector fma(const Vector& a, const Vector& b, const Vector& c) {
+    return each([&](int i) { return __builtin_fmaf(a.lanes[i], b.lanes[i], c.lanes[i]); });
+  }
+  friend Vector max(const Vector& a, const Vector& b) {
+    return each([&](int i) { return a.lanes[i] > b.lanes[i] ? a.lanes[i] : b.lanes[i]; });
+  }
+  /// a < b ? yes : no
+  friend Vector if_less(const Vector& a, const Vector& b, const Vector& yes, const Vector& no) {
+    return each([&](int i) { return a.lanes[i] < b.lanes[i] ? yes.lanes[i] : no.lanes[i]; });
+  }
+  friend Vector if_nan(const Vector& a, const Vector& yes, const Vector& no) {
+    return each([&](int i) { return a.lanes[i] != a.lanes[i] ? yes.lanes[i] : no.lanes[i]; });
+  }
+  /// Adds the lowest bits of `integer` to the exponent of a.
+  friend Vector add_to_exponent(const Vector& a, const Vector& integer) {
+    return each([&](int i) { return number(bits(a.lanes[i]) + (bits(integer.lanes[i]) << 23)); });
+  }
+  static std::uint32_t bits(float value) { return __builtin_bit_cast(std::uint32_t, value); }
+  static float number(std::uint32_t bits) { return __builtin_bit_cast(float, bits); }
+
+  /// 32 weights in two vectors.
+  static void load_bf16(const std::uint16_t* p, Vector& low, Vector& high) {
+    low = each([=](int i) { return number(std::uint32_t{p[2 * i]} << 16); });
+    high = each([=](int i) { return number(std::uint32_t{p[2 * i + 1]} << 16); });
+  }
+  static void load_f16(const std::uint16_t* p, Vector& low, Vector& high) {
+    low = each([=](int i) { return widen_f16(p[i]); });
+    high = each([=](int i) { return widen_f16(p[i + 16]); });
+  }
+  /// An f16's bits in their place in an f32 are 2^-112 of the number, denormals included.
+  static float widen_f16(std::uint16_t half) {
+    const std::uint32_t magnitude = half & 0x7fffu, sign = (half & 0x8000u) << 16;
+    if (magnitude >= 0x7c00u) return number(sign | 0x7f800000u | (magnitude & 0x3ffu) << 13);  // infinity, NaN
+    return number(sign | bits(number(magnitude << 13) * 0x1p112f));
+  }
+  static void load_i8(const std::int8_t* p, Vector& low, Vector& high) {
+    low = each([=](int i) { return static_cast<float>(p[i]); });
+    high = each([=](int i) { return static_cast<float>(p[i + 16]); });
+  }
+  /// 1/256 of the weights, as vector_avx512.hpp has it.
+  static void load_e4m3_256th(const std::uint8_t* p, Vector& low, Vector& high) {
+    low = each([=](int i) { return widen_e4m3(p[i]); });
+    high = each([=](int i) { return widen_e4m3(p[i + 16]); });
+  }
+  static float widen_e4m3(std::uint8_t byte) {
+    return widen_f16(static_cast<std::uint16_t>((byte & 0x80) << 8 | (byte & 0x7f) << 7));
+  }
+
+  /// columns[c] = lane c of rows[0], rows[1] ... Only the first Count rows are given, so only as many lanes matter.
+  template <int Count>
+  static void transpose(const Vector (&rows)[Count], Vector (&columns)[16]) {
+    for (int c = 0; c < 16; ++c)
+      for (int r = 0; r < Count; ++r) columns[c].lanes[r] = rows[r].lanes[c];
+  }
+
+  // [tree]
+  /// The fixed tree: lane i + lane i+8, then i+4, i+2, i+1.
+  friend float sum(Vector a) {
+    for (int half = 8; half > 0; half /= 2)
+      for (int i = 0; i < half; ++i) a.lanes[i] += a.lanes[i + half];
+    return a.lanes[0];
+  }
+  // [tree]
+  /// out[i] = sum(a[i])
+  friend void sums_of_4(const Vector* a, float* out) {
+    for (int i = 0; i < 4; ++i) out[i] = sum(a[i]);
+  }
+};
+
+inline void prefetch(const void* p) { __builtin_prefetch(p); }
+inline void prefetch_far(const void* p) { __builtin_prefetch(p, 0, 2); }
+
+}  // namespace
+}  // namespace kv::simd
