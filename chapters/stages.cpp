@@ -15,29 +15,33 @@
 namespace kv {
 namespace {
 
-constexpr Equality exact{0.0, ""};
+constexpr Equality exact{};
 constexpr Equality on_device{1e-4, "sums in the order of threads and tiles; prompts as two bf16 numbers each, 16 bits"};
 constexpr Equality absorbed{1e-5, "q.(Wc) is computed as (W'q).c, another order of the sums"};
-const std::vector<Family> every_family{Family::gqa, Family::mla};
+const std::vector<Family> every_family{Family::gqa, Family::mla}, latent{Family::mla};
 
-std::unique_ptr<Attention> make_uncached(const Checkpoint& checkpoint, index_t layer, const Limits&) {
-  return std::make_unique<UncachedAttention>(head_projection(checkpoint, layer));
-}
-std::unique_ptr<Attention> make_concat(const Checkpoint& checkpoint, index_t layer, const Limits& limits) {
-  return std::make_unique<ConcatAttention>(head_projection(checkpoint, layer), limits);
-}
-std::unique_ptr<Attention> make_preallocated(const Checkpoint& checkpoint, index_t layer, const Limits& limits) {
-  return std::make_unique<PreallocatedAttention>(head_projection(checkpoint, layer), limits);
+/// Layers whose attention is made from who makes the heads, and the limits.
+template <class StageAttention>
+MakeLayer on_heads(const Checkpoint& checkpoint, const Limits& limits, const StageOptions&) {
+  return [=](index_t layer) -> LayerHalves {
+    return {std::make_unique<StageAttention>(head_projection(checkpoint, layer), limits)};
+  };
 }
 
-std::unique_ptr<Attention> make_absorbed(const Checkpoint& checkpoint, index_t layer, const Limits& limits) {
-  return std::make_unique<AbsorbedAttention>(latent_projection(checkpoint, layer), absorption(checkpoint, layer), limits);
+/// Layers that keep latents and expand them.
+template <class StageAttention>
+MakeLayer on_latents(const Checkpoint& checkpoint, const Limits& limits, const StageOptions&) {
+  return [=](index_t layer) -> LayerHalves {
+    return {std::make_unique<StageAttention>(latent_projection(checkpoint, layer), limits)};
+  };
 }
-std::unique_ptr<Attention> make_decompressed(const Checkpoint& checkpoint, index_t layer, const Limits& limits) {
-  return std::make_unique<DecompressedAttention>(latent_projection(checkpoint, layer), limits);
-}
-std::unique_ptr<Attention> make_latent(const Checkpoint& checkpoint, index_t layer, const Limits& limits) {
-  return std::make_unique<LatentAttention>(latent_projection(checkpoint, layer), absorption(checkpoint, layer), limits);
+
+/// Layers that keep latents and may work on them as they are.
+template <class StageAttention>
+MakeLayer on_absorbed_latents(const Checkpoint& checkpoint, const Limits& limits, const StageOptions&) {
+  return [=](index_t layer) -> LayerHalves {
+    return {std::make_unique<StageAttention>(latent_projection(checkpoint, layer), absorption(checkpoint, layer), limits)};
+  };
 }
 
 bool names_chapter(std::string_view text, int chapter) {
@@ -51,14 +55,20 @@ bool names_chapter(std::string_view text, int chapter) {
 // [table]
 const std::vector<Stage>& stages() {
   static const std::vector<Stage> table{
-      {"uncached", 1, "everything again for every token", every_family, exact, make_uncached},
-      {"concat", 2, "keys and values kept, grown by copying", every_family, exact, make_concat},
-      {"preallocated", 3, "keys and values written in place", every_family, exact, make_preallocated},
-      {"absorbed", 4, "one latent row for all heads, never expanded", {Family::mla}, absorbed, make_absorbed},
-      {"decompressed", 4, "latents cached, expanded at every step", {Family::mla}, exact, make_decompressed},
-      {"latent", 4, "prompts expanded, decode steps absorbed", {Family::mla}, absorbed, make_latent},
-      {"cuda-naive", cuda_chapter, "kernels for the whole model, keys and values of all heads", every_family, on_device, make_cuda_naive},
-      {"cuda-absorbed", cuda_chapter, "kernels for the whole model, latents", {Family::mla}, on_device, make_cuda_absorbed},
+      {"uncached", 1, "everything again for every token", every_family, exact, MakeLayers(on_heads<UncachedAttention>)},
+      {"concat", 2, "keys and values kept, grown by copying", every_family, exact, MakeLayers(on_heads<ConcatAttention>)},
+      {"preallocated", 3, "keys and values written in place", every_family, exact,
+       MakeLayers(on_heads<PreallocatedAttention>)},
+      {"absorbed", 4, "one latent row for all heads, never expanded", latent, absorbed,
+       MakeLayers(on_absorbed_latents<AbsorbedAttention>)},
+      {"decompressed", 4, "latents cached, expanded at every step", latent, exact,
+       MakeLayers(on_latents<DecompressedAttention>)},
+      {"latent", 4, "prompts expanded, decode steps absorbed", latent, absorbed,
+       MakeLayers(on_absorbed_latents<LatentAttention>)},
+      {"cuda-naive", cuda_chapter, "kernels for the whole model, keys and values of all heads", every_family, on_device,
+       MakeTransformer(make_cuda_naive)},
+      {"cuda-absorbed", cuda_chapter, "kernels for the whole model, latents", latent, on_device,
+       MakeTransformer(make_cuda_absorbed)},
   };
   return table;
 }

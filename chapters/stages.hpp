@@ -1,27 +1,40 @@
 #pragma once
 /// @file
 /// The one table of every stage of the book.
+#include <functional>
 #include <memory>
 #include <string_view>
 #include <variant>
 #include <vector>
 
 #include "chapters/models/architectures.hpp"
+#include "chapters/models/stage_options.hpp"
 #include "common/model/attention.hpp"
 #include "common/model/transformer.hpp"
 
 namespace kv {
 
-/// How a stage's logits compare with those of stage `uncached`.
+/// What a stage promises: how its logits compare with those of another one.
 struct Equality {
-  double tolerance;         ///< relative to the largest logit; 0: equal bit for bit
-  std::string_view reason;  ///< why not bit for bit; empty when it is
+  double tolerance = 0.0;        ///< relative to the largest logit; 0: equal bit for bit
+  std::string_view reason = {};  ///< why not bit for bit; empty when it is
+  std::string_view reference = "uncached";
+  bool lossy = false;  ///< it forgets or rounds on purpose: what that costs is measured and not promised
+
+  bool exact() const { return tolerance == 0.0 && !lossy; }
 };
 
-/// How a stage makes one layer's attention; everything around it is the book's own.
-using MakeLayerAttention = std::unique_ptr<Attention> (*)(const Checkpoint& checkpoint, index_t layer, const Limits& limits);
-/// How a stage makes the whole model.
-using MakeTransformer = std::unique_ptr<Transformer> (*)(const Checkpoint& checkpoint, const Limits& limits);
+/// The two halves of a layer. Without a feed-forward half: the checkpoint's own.
+struct LayerHalves {
+  std::unique_ptr<Attention> attention;
+  std::shared_ptr<const FeedForward> feed_forward = nullptr;
+};
+/// Makes one layer after the other; what layers share (a table of pages, a communicator) is made once and captured.
+using MakeLayer = std::function<LayerHalves(index_t layer)>;
+using MakeLayers = std::function<MakeLayer(const Checkpoint& checkpoint, const Limits& limits, const StageOptions& options)>;
+/// Makes the whole model.
+using MakeTransformer =
+    std::function<std::unique_ptr<Transformer>(const Checkpoint& checkpoint, const Limits& limits, const StageOptions& options)>;
 
 /// One way to attend.
 struct Stage {
@@ -30,7 +43,8 @@ struct Stage {
   std::string_view idea;
   std::vector<Family> families;  ///< the checkpoints it runs on
   Equality equality;
-  std::variant<MakeLayerAttention, MakeTransformer> make;
+  std::variant<MakeLayers, MakeTransformer> make;
+  StageOptions options = {};
 };
 
 /// All stages, in the order of the book.

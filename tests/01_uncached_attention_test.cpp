@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "tests/support/catch.hpp"
+#include "tests/support/feed.hpp"
 #include "tests/support/instruction_sets.hpp"
 #include "tests/support/ladder.hpp"
 #include "tests/support/random.hpp"
@@ -17,8 +18,8 @@ namespace {
 
 constexpr const char* oracle_precision = "the oracle is in double precision";
 
-std::unique_ptr<Attention> uncached(std::shared_ptr<const HeadProjection> projection, const Limits&) {
-  return std::make_unique<UncachedAttention>(std::move(projection));
+std::unique_ptr<Attention> uncached(std::shared_ptr<const HeadProjection> projection, const Limits& limits) {
+  return std::make_unique<UncachedAttention>(std::move(projection), limits);
 }
 
 /// Queries of the last T tokens, keys and values of S, wide enough that the softmax is sharp.
@@ -152,7 +153,7 @@ TEST_CASE("attend of no new tokens is nothing", "[attend]") {
 
 TEST_CASE("the projection makes the heads of its formula", "[projection]") {
   for (const RandomProjection& heads : all_kinds_of_heads()) {
-    const auto [H, G, D, W] = heads.weights.sizes;
+    const auto [H, G, D, W, window] = heads.weights.sizes;
     CAPTURE(H, G, D, W);
     const std::vector<index_t> positions{0, 5, 5, 77};
     const Tensor<2> x = random_tensor<2>({4, heads.width}, 91);
@@ -230,10 +231,10 @@ TEST_CASE("uncached: refuses wrong shapes", "[uncached]") { refuses_wrong_shapes
 
 TEST_CASE("uncached remembers nothing and says so", "[uncached]") {
   const RandomProjection heads = grouped_heads();
-  UncachedAttention attention(heads.projection);
-  attention.forward(random_tensor<2>({5, heads.width}, 1), {{0, 0, 5}});
+  UncachedAttention attention(heads.projection, Limits{});
+  feed(attention, random_tensor<2>({5, heads.width}, 1), {{0, 0, 5}});
   CHECK(attention.length(0) == 0);
-  CHECK(attention.state_bytes() == 0);
+  CHECK(attention.state_bytes().allocated == 0);
   CHECK_NOTHROW(attention.truncate(0, 0));
   CHECK_THROWS_AS(attention.truncate(0, 1), std::out_of_range);
 }

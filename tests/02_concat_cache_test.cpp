@@ -3,6 +3,7 @@
 
 #include "chapters/01_uncached_attention/uncached_attention.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/feed.hpp"
 #include "tests/support/ladder.hpp"
 #include "tests/support/random.hpp"
 
@@ -11,8 +12,8 @@ using namespace kv::test;
 
 namespace {
 
-std::unique_ptr<Attention> uncached(std::shared_ptr<const HeadProjection> projection, const Limits&) {
-  return std::make_unique<UncachedAttention>(std::move(projection));
+std::unique_ptr<Attention> uncached(std::shared_ptr<const HeadProjection> projection, const Limits& limits) {
+  return std::make_unique<UncachedAttention>(std::move(projection), limits);
 }
 std::unique_ptr<Attention> concat(std::shared_ptr<const HeadProjection> projection, const Limits& limits) {
   return std::make_unique<ConcatAttention>(std::move(projection), limits);
@@ -30,18 +31,18 @@ TEST_CASE("concat: refuses wrong shapes", "[concat]") { refuses_wrong_shapes(con
 
 TEST_CASE("concat keeps G * (D + W) floats for each token, no more", "[concat]") {
   for (const RandomProjection& heads : all_kinds_of_heads()) {
-    const auto [H, G, D, W] = heads.weights.sizes;
+    const auto [H, G, D, W, window] = heads.weights.sizes;
     CAPTURE(H, G, D, W);
     ConcatAttention attention(heads.projection, {.sequences = 2, .capacity = 30});
-    CHECK(attention.state_bytes() == 0);
-    attention.forward(random_tensor<2>({7, heads.width}, 1), {{1, 0, 4}, {0, 4, 3}});
+    CHECK(attention.state_bytes().allocated == 0);
+    feed(attention, random_tensor<2>({7, heads.width}, 1), {{1, 0, 4}, {0, 4, 3}});
     CHECK(attention.length(0) == 3);
     CHECK(attention.length(1) == 4);
-    CHECK(attention.state_bytes() == 7 * G * (D + W) * 4);
-    attention.forward(random_tensor<2>({1, heads.width}, 2), {{0, 0, 1}});
-    CHECK(attention.state_bytes() == 8 * G * (D + W) * 4);
+    CHECK(attention.state_bytes().allocated == 7 * G * (D + W) * 4);
+    feed(attention, random_tensor<2>({1, heads.width}, 2), {{0, 0, 1}});
+    CHECK(attention.state_bytes().allocated == 8 * G * (D + W) * 4);
     attention.truncate(1, 1);
-    CHECK(attention.state_bytes() == 5 * G * (D + W) * 4);
+    CHECK(attention.state_bytes().allocated == 5 * G * (D + W) * 4);
   }
 }
 
@@ -50,6 +51,6 @@ TEST_CASE("concat has the sequences it was made for", "[concat]") {
   ConcatAttention attention(heads.projection, {.sequences = 2, .capacity = 30});
   CHECK_THROWS_AS(attention.length(2), std::out_of_range);
   CHECK_THROWS_AS(attention.truncate(2, 0), std::out_of_range);
-  CHECK_THROWS_AS(attention.forward(random_tensor<2>({2, heads.width}, 1), {{0, 0, 1}, {2, 1, 1}}), std::out_of_range);
+  CHECK_THROWS_AS(feed(attention, random_tensor<2>({2, heads.width}, 1), {{0, 0, 1}, {2, 1, 1}}), std::out_of_range);
   CHECK(attention.length(0) == 0);
 }

@@ -5,6 +5,7 @@
 
 #include "chapters/02_concat_cache/concat_attention.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/feed.hpp"
 #include "tests/support/ladder.hpp"
 #include "tests/support/random.hpp"
 #include "tests/support/temporary.hpp"
@@ -65,11 +66,11 @@ TEST_CASE("a cache takes exactly its capacity", "[cache]") {
   const Tensor<3> k = keys(4, 1), v = values(4, 2);
   cache.append(k, v, 0, 3);
   CHECK(cache.length() == 3);
-  CHECK_NOTHROW(cache.require_room(0));
+  CHECK_NOTHROW(require_room(cache.length(), cache.capacity(), 0));
   const std::string message = error_of([&] { cache.append(k, v, 3, 1); });
   CAPTURE(message);
   CHECK(holds(message, "holds 3 of at most 3 tokens; 1 more do not fit"));
-  CHECK_THROWS_AS(cache.require_room(std::numeric_limits<index_t>::max()), Error);
+  CHECK_THROWS_AS(require_room(cache.length(), cache.capacity(), std::numeric_limits<index_t>::max()), Error);
   CHECK(cache.length() == 3);
   CHECK(exact(cache.keys(), rows(k, 0, 3)));
   CHECK(exact(cache.values(), rows(v, 0, 3)));
@@ -115,21 +116,21 @@ TEST_CASE("truncate and go on", "[cache]") {
 
 TEST_CASE("a cache of no capacity holds nothing", "[cache]") {
   HeadCache cache(0, sizes);
-  CHECK(cache.bytes() == 0);
+  CHECK(cache.bytes().allocated == 0);
   CHECK_THROWS_AS(cache.append(keys(1, 1), values(1, 1), 0, 1), Error);
 }
 
 TEST_CASE("preallocated holds C * G * (D + W) floats for each sequence, full or empty", "[preallocated]") {
   for (const RandomProjection& heads : all_kinds_of_heads()) {
-    const auto [H, G, D, W] = heads.weights.sizes;
+    const auto [H, G, D, W, window] = heads.weights.sizes;
     CAPTURE(H, G, D, W);
     PreallocatedAttention attention(heads.projection, {.sequences = 3, .capacity = 11});
     const std::size_t expected = 3 * 11 * G * (D + W) * 4;
-    CHECK(attention.state_bytes() == expected);
-    attention.forward(random_tensor<2>({11, heads.width}, 1), {{1, 0, 11}});
-    CHECK(attention.state_bytes() == expected);
+    CHECK(attention.state_bytes().allocated == expected);
+    feed(attention, random_tensor<2>({11, heads.width}, 1), {{1, 0, 11}});
+    CHECK(attention.state_bytes().allocated == expected);
     attention.truncate(1, 0);
-    CHECK(attention.state_bytes() == expected);
+    CHECK(attention.state_bytes().allocated == expected);
   }
 }
 
@@ -139,32 +140,32 @@ TEST_CASE("overflow is refused before anything is written, whoever in the batch 
   const Tensor<2> start = random_tensor<2>({10, M}, 1), step = random_tensor<2>({3, M}, 2);
   PreallocatedAttention used(heads.projection, {.sequences = 2, .capacity = C});
   PreallocatedAttention untouched(heads.projection, {.sequences = 2, .capacity = C});
-  for (PreallocatedAttention* each : {&used, &untouched}) each->forward(start, {{0, 0, 3}, {1, 3, 7}});
+  for (PreallocatedAttention* each : {&used, &untouched}) feed(*each, start, {{0, 0, 3}, {1, 3, 7}});
 
   const Batch too_long = GENERATE(Batch{{0, 0, 1}, {1, 1, 2}}, Batch{{1, 0, 2}, {0, 2, 1}}, Batch{{1, 0, 3}});
-  const std::string message = error_of([&] { used.forward(step, too_long); });
+  const std::string message = error_of([&] { feed(used, step, too_long); });
   CAPTURE(message);
   CHECK(holds(message, "holds 7 of at most 8 tokens"));
   CHECK(used.length(0) == 3);
   CHECK(used.length(1) == 7);
-  CHECK(exact(used.forward(step, {{0, 0, 2}, {1, 2, 1}}), untouched.forward(step, {{0, 0, 2}, {1, 2, 1}})));
+  CHECK(exact(feed(used, step, {{0, 0, 2}, {1, 2, 1}}), feed(untouched, step, {{0, 0, 2}, {1, 2, 1}})));
   CHECK(used.length(1) == C);  // exactly full
-  CHECK_THROWS_AS(used.forward(rows(step, 0, 1), {{1, 0, 1}}), Error);
-  CHECK(exact(used.forward(rows(step, 1, 1), {{0, 0, 1}}), untouched.forward(rows(step, 1, 1), {{0, 0, 1}})));
+  CHECK_THROWS_AS(feed(used, rows(step, 0, 1), {{1, 0, 1}}), Error);
+  CHECK(exact(feed(used, rows(step, 1, 1), {{0, 0, 1}}), feed(untouched, rows(step, 1, 1), {{0, 0, 1}})));
 }
 
 TEST_CASE("a prompt longer than the capacity is refused whole", "[preallocated]") {
   const RandomProjection heads = grouped_heads();
   PreallocatedAttention attention(heads.projection, {.sequences = 1, .capacity = 5});
-  CHECK_THROWS_AS(attention.forward(random_tensor<2>({6, heads.width}, 1), {{0, 0, 6}}), Error);
+  CHECK_THROWS_AS(feed(attention, random_tensor<2>({6, heads.width}, 1), {{0, 0, 6}}), Error);
   CHECK(attention.length(0) == 0);
-  CHECK_NOTHROW(attention.forward(random_tensor<2>({5, heads.width}, 1), {{0, 0, 5}}));
+  CHECK_NOTHROW(feed(attention, random_tensor<2>({5, heads.width}, 1), {{0, 0, 5}}));
 }
 
 TEST_CASE("preallocated has the sequences it was made for", "[preallocated]") {
   const RandomProjection heads = grouped_heads();
   PreallocatedAttention attention(heads.projection, {.sequences = 2, .capacity = 5});
-  CHECK_THROWS_AS(attention.forward(random_tensor<2>({2, heads.width}, 1), {{0, 0, 1}, {2, 1, 1}}), std::out_of_range);
+  CHECK_THROWS_AS(feed(attention, random_tensor<2>({2, heads.width}, 1), {{0, 0, 1}, {2, 1, 1}}), std::out_of_range);
   CHECK(attention.length(0) == 0);
   CHECK_THROWS_AS(attention.truncate(2, 0), std::out_of_range);
 }

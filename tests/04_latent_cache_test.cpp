@@ -159,7 +159,7 @@ TEST_CASE("latent: a first prompt equals decompressed, a decode step equals abso
        decompressed = layer("decompressed", checkpoint, 65);
   const Tensor<2> prompt = rows(x, 0, 64), step = rows(x, 64, 1);
   const auto feed = [](Attention& attention, const Tensor<2>& rows) {
-    return attention.forward(rows, {{0, 0, rows.shape(0)}});
+    return kv::test::feed(attention, rows, {{0, 0, rows.shape(0)}});
   };
   const Tensor<2> from_prompt = feed(*latent, prompt);
   CHECK(equal_bits(from_prompt, feed(*decompressed, prompt)));
@@ -189,10 +189,10 @@ TEST_CASE("a batch row equals its solo run, bit for bit", "[latent]") {
       N += T;
     }
     const Tensor<2> x = hidden_states(N, M, seed++);
-    const Tensor<2> result = together->forward(x, batch);
-    for (const auto& [sequence, first, T] : batch) {
+    const Tensor<2> result = kv::test::feed(*together, x, batch);
+    for (const auto& [sequence, first, T, position, tokens] : batch) {
       CAPTURE(sequence, first, T);
-      CHECK(equal_bits(rows(result, first, T), alone[sequence]->forward(rows(x, first, T), {{0, 0, T}})));
+      CHECK(equal_bits(rows(result, first, T), kv::test::feed(*alone[sequence], rows(x, first, T), {{0, 0, T}})));
     }
   }
 }
@@ -216,16 +216,16 @@ TEST_CASE("a full cache refuses and keeps its state", "[latent]") {
   const Tensor<2> x = hidden_states(12, width(checkpoint), 41);
   const Tensor<2> expected = rows(run("absorbed", checkpoint, x), 8, 4);
   auto attention = layer(stage, checkpoint, 12, 2);
-  attention->forward(rows(x, 0, 8), {{0, 0, 8}});
-  const std::string message = error_of([&] { attention->forward(rows(x, 0, 5), {{0, 0, 5}}); });
+  kv::test::feed(*attention, rows(x, 0, 8), {{0, 0, 8}});
+  const std::string message = error_of([&] { kv::test::feed(*attention, rows(x, 0, 5), {{0, 0, 5}}); });
   CHECK(holds(message, "holds 8 of at most 12 tokens; 5 more do not fit"));
-  CHECK(holds(error_of([&] { attention->forward(x, {{1, 0, 7}, {0, 7, 5}}); }), "5 more do not fit"));
+  CHECK(holds(error_of([&] { kv::test::feed(*attention, x, {{1, 0, 7}, {0, 7, 5}}); }), "5 more do not fit"));
   CHECK(attention->length(0) == 8);
   CHECK(attention->length(1) == 0);  // the batch was refused as a whole
   CHECK_THROWS_AS(attention->truncate(0, 9), std::out_of_range);
-  CHECK(relative_difference(attention->forward(rows(x, 8, 4), {{0, 0, 4}}), expected) < f32_tolerance);  // exactly full
+  CHECK(relative_difference(kv::test::feed(*attention, rows(x, 8, 4), {{0, 0, 4}}), expected) < f32_tolerance);  // exactly full
   CHECK(attention->length(0) == 12);
-  CHECK(holds(error_of([&] { attention->forward(rows(x, 0, 1), {{0, 0, 1}}); }), "holds 12 of at most 12 tokens"));
+  CHECK(holds(error_of([&] { kv::test::feed(*attention, rows(x, 0, 1), {{0, 0, 1}}); }), "holds 12 of at most 12 tokens"));
 }
 
 TEST_CASE("a batch that does not cover its rows is refused, and the state kept", "[latent]") {
@@ -234,11 +234,11 @@ TEST_CASE("a batch that does not cover its rows is refused, and the state kept",
   const Checkpoint checkpoint(golden_folder("deepseek-v3-dense"));
   const Tensor<2> x = hidden_states(6, width(checkpoint), 47);
   auto attention = layer(stage, checkpoint, 12, 2);
-  attention->forward(x, {{0, 0, 6}});
-  CHECK_THROWS_AS(attention->forward(x, {{0, 0, 5}}), ShapeError);
-  CHECK_THROWS_AS(attention->forward(x, {{0, 0, 4}, {1, 4, 3}}), ShapeError);
-  CHECK_THROWS_AS(attention->forward(hidden_states(6, width(checkpoint) + 1, 48), {{0, 0, 6}}), ShapeError);
-  CHECK_THROWS_AS(attention->forward(x, {{0, 0, 4}, {2, 4, 2}}), std::out_of_range);
+  kv::test::feed(*attention, x, {{0, 0, 6}});
+  CHECK_THROWS_AS(kv::test::feed(*attention, x, {{0, 0, 5}}), ShapeError);
+  CHECK_THROWS_AS(kv::test::feed(*attention, x, {{0, 0, 4}, {1, 4, 3}}), ShapeError);
+  CHECK_THROWS_AS(kv::test::feed(*attention, hidden_states(6, width(checkpoint) + 1, 48), {{0, 0, 6}}), ShapeError);
+  CHECK_THROWS_AS(kv::test::feed(*attention, x, {{0, 0, 4}, {2, 4, 2}}), std::out_of_range);
   CHECK(attention->length(0) == 6);
   CHECK(attention->length(1) == 0);
 }
@@ -251,10 +251,10 @@ TEST_CASE("unused rows are never read", "[latent]") {
     CAPTURE(stage);
     const Tensor<2> x = hidden_states(30, M, 42), poison(Shape<2>{25, M}, not_a_number);
     auto attention = layer(stage, checkpoint, 30), clean = layer(stage, checkpoint, 30);
-    attention->forward(rows(x, 0, 5), {{0, 0, 5}});
-    attention->forward(poison, {{0, 0, 25}});
+    kv::test::feed(*attention, rows(x, 0, 5), {{0, 0, 5}});
+    kv::test::feed(*attention, poison, {{0, 0, 25}});
     attention->truncate(0, 5);
-    clean->forward(rows(x, 0, 5), {{0, 0, 5}});
+    kv::test::feed(*clean, rows(x, 0, 5), {{0, 0, 5}});
     const Tensor<2> tail = rows(x, 5, 20);
     CHECK(equal_bits(run_in_chunks(*attention, tail, {1, 12, 7}), run_in_chunks(*clean, tail, {1, 12, 7})));
   }
@@ -298,10 +298,10 @@ TEST_CASE("absorbed keeps (R+P) floats per token, whatever the number of heads",
   CAPTURE(name, stage, capacity, sequences);
   const Checkpoint checkpoint(golden_folder(name));
   const LatentSizes sizes = latent_sizes(checkpoint.config());
-  CHECK(layer(stage, checkpoint, capacity, sequences)->state_bytes() ==
+  CHECK(layer(stage, checkpoint, capacity, sequences)->state_bytes().allocated ==
         (sizes.rank + sizes.rope_width) * sizeof(float) * capacity * sequences);
   const index_t D = sizes.plain_width + sizes.rope_width;
-  CHECK(layer("preallocated", checkpoint, capacity, sequences)->state_bytes() ==
+  CHECK(layer("preallocated", checkpoint, capacity, sequences)->state_bytes().allocated ==
         sizes.heads * (D + sizes.value_width) * sizeof(float) * capacity * sequences);
 }
 

@@ -80,7 +80,7 @@ void stages_keep_their_promise(const Checkpoint& checkpoint) {
     CAPTURE(stage.name);
     Decoder decoder = make_decoder(checkpoint, stage, {.sequences = 1, .capacity = 41});
     const Tensor<2> found = logits_in_chunks(decoder, 0, tokens, {13, 1, 1, 20, 6});
-    if (stage.equality.tolerance == 0.0) CHECK(exact(found, expected));
+    if (stage.equality.exact()) CHECK(exact(found, expected));
     else CHECK(close(found, expected, stage.equality.tolerance, stage.equality.reason));
   }
 }

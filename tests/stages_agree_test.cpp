@@ -36,13 +36,19 @@ std::vector<std::string> supported_goldens() {
   return names;
 }
 
-/// What the stage promises next to `uncached`.
+/// What the stage promises next to its reference. One that loses something on purpose promises the same bits as when it
+/// is fed in one piece.
 Comparison as_promised(const Stage& stage, const Tensor<2>& found, const Tensor<2>& expected) {
-  const auto& [tolerance, reason] = stage.equality;
-  return tolerance == 0.0 ? exact(found, expected) : close(found, expected, tolerance, reason);
+  const Equality& equality = stage.equality;
+  return equality.tolerance == 0.0 ? exact(found, expected) : close(found, expected, equality.tolerance, equality.reason);
 }
 
 const Stage& reference() { return find_stage("uncached"); }
+
+/// What as_promised compares with.
+Tensor<2> expected_logits(const Checkpoint& checkpoint, const Stage& stage, const std::vector<Token>& tokens) {
+  return whole_logits(checkpoint, stage.equality.lossy ? stage : find_stage(stage.equality.reference), tokens);
+}
 
 /// Runs `check` on small models of our own and on goldens.
 void on_every_model(const std::function<void(const Checkpoint&)>& check) {
@@ -72,7 +78,9 @@ TEST_CASE("every stage is in the table once, with a reason where it is not exact
     chapter = stage.chapter;
     CHECK_FALSE(stage.families.empty());
     CHECK_FALSE(stage.idea.empty());
-    CHECK((stage.equality.tolerance == 0.0) == stage.equality.reason.empty());
+    CHECK(stage.equality.exact() == stage.equality.reason.empty());
+    CHECK(!(stage.equality.lossy && stage.equality.tolerance > 0.0));  // a loss is measured, not promised
+    CHECK(find_stage(stage.equality.reference).equality.exact());
     CHECK(stage.equality.tolerance >= 0.0);
     CHECK(stage.equality.tolerance < 0.05);
     CHECK(find_stage(stage.name).name == stage.name);
@@ -107,15 +115,16 @@ TEST_CASE("all stages of layers, any chunking", "[stages]") {
   on_every_model([](const Checkpoint& checkpoint) {
     const index_t count = 23;
     const std::vector<Token> tokens = random_tokens(count, vocabulary(checkpoint), 1);
-    const Tensor<2> expected = whole_logits(checkpoint, reference(), tokens);
     const std::vector<std::vector<index_t>> chunkings{
         {23}, std::vector<index_t>(count, 1), {22, 1}, {1, 22}, {16, 1, 1, 5}, random_chunks(count, 2), random_chunks(count, 3)};
-    for (const Stage& stage : stages_of_layers(family(checkpoint.config())))
+    for (const Stage& stage : stages_of_layers(family(checkpoint.config()))) {
+      const Tensor<2> expected = expected_logits(checkpoint, stage, tokens);
       for (const auto& chunks : chunkings) {
         CAPTURE(stage.name, chunks);
         Decoder decoder = make_decoder(checkpoint, stage, {.sequences = 1, .capacity = count});
         CHECK(as_promised(stage, logits_in_chunks(decoder, 0, tokens, chunks), expected));
       }
+    }
   });
 }
 
@@ -123,13 +132,11 @@ TEST_CASE("all stages of layers, a batch of ragged lengths against solo runs", "
   on_every_model([](const Checkpoint& checkpoint) {
     const index_t lengths[] = {5, 17, 1}, V = vocabulary(checkpoint);
     std::vector<std::vector<Token>> tokens;
-    std::vector<Tensor<2>> expected;
-    for (index_t b = 0; b < 3; ++b) {
-      tokens.push_back(random_tokens(lengths[b] + 3, V, static_cast<unsigned>(40 + b)));
-      expected.push_back(whole_logits(checkpoint, reference(), tokens[b]));
-    }
+    for (index_t b = 0; b < 3; ++b) tokens.push_back(random_tokens(lengths[b] + 3, V, static_cast<unsigned>(40 + b)));
     for (const Stage& stage : stages_of_layers(family(checkpoint.config()))) {
       CAPTURE(stage.name);
+      std::vector<Tensor<2>> expected;
+      for (index_t b = 0; b < 3; ++b) expected.push_back(expected_logits(checkpoint, stage, tokens[b]));
       Decoder decoder = make_decoder(checkpoint, stage, {.sequences = 3, .capacity = 20});
       const Tensor<2> prefill = decoder.logits({{2, part(tokens[2], 0, 1)}, {0, part(tokens[0], 0, 5)}, {1, part(tokens[1], 0, 17)}});
       CHECK(as_promised(stage, rows(prefill, 0, 1), rows(expected[2], 0, 1)));
@@ -185,8 +192,8 @@ TEST_CASE("all stages of layers, truncate and go on as if fresh", "[stages]") {
   on_every_model([](const Checkpoint& checkpoint) {
     const index_t V = vocabulary(checkpoint);
     const std::vector<Token> tokens = random_tokens(15, V, 7), others = random_tokens(12, V, 8);
-    const Tensor<2> expected = whole_logits(checkpoint, reference(), tokens);
-    for (const Stage& stage : stages_of_layers(family(checkpoint.config())))
+    for (const Stage& stage : stages_of_layers(family(checkpoint.config()))) {
+      const Tensor<2> expected = expected_logits(checkpoint, stage, tokens);
       for (const index_t kept : {index_t{0}, index_t{1}, index_t{8}}) {
         CAPTURE(stage.name, kept);
         Decoder decoder = make_decoder(checkpoint, stage, {.sequences = 1, .capacity = 20});
@@ -196,6 +203,7 @@ TEST_CASE("all stages of layers, truncate and go on as if fresh", "[stages]") {
         CHECK(decoder.length(0) == kept);
         CHECK(as_promised(stage, decoder.logits(0, part(tokens, kept, 15 - kept)), rows(expected, kept, 15 - kept)));
       }
+    }
   });
 }
 
@@ -203,19 +211,19 @@ TEST_CASE("all stages of layers, exactly the capacity and one more", "[stages]")
   on_every_model([](const Checkpoint& checkpoint) {
     const index_t V = vocabulary(checkpoint), C = 9;
     const std::vector<Token> tokens = random_tokens(C, V, 9), short_one = random_tokens(4, V, 10);
-    const Tensor<2> expected = whole_logits(checkpoint, reference(), tokens);
-    const Tensor<2> expected_short = whole_logits(checkpoint, reference(), short_one);
     for (const Stage& stage : stages_of_layers(family(checkpoint.config()))) {
       CAPTURE(stage.name);
+      const Tensor<2> expected = expected_logits(checkpoint, stage, tokens);
+      const Tensor<2> expected_short = expected_logits(checkpoint, stage, short_one);
       Decoder decoder = make_decoder(checkpoint, stage, {.sequences = 2, .capacity = C});
       decoder.logits({{0, part(short_one, 0, 2)}, {1, part(tokens, 0, 7)}});
-      const std::size_t bytes = decoder.state_bytes();
+      const std::size_t bytes = decoder.state_bytes().allocated;
       // only the second sequence of the batch overflows
       const std::string message = error_of([&] { decoder.logits({{0, part(short_one, 2, 1)}, {1, tokens}}); });
       CHECK(holds(message, "sequence 1 would have 16 tokens; the capacity is 9"));
       CHECK(decoder.tokens(0) == part(short_one, 0, 2));
       CHECK(decoder.tokens(1) == part(tokens, 0, 7));
-      CHECK(decoder.state_bytes() == bytes);
+      CHECK(decoder.state_bytes().allocated == bytes);
       const Tensor<2> next = decoder.logits({{0, part(short_one, 2, 1)}, {1, part(tokens, 7, 2)}});
       CHECK(as_promised(stage, rows(next, 0, 1), rows(expected_short, 2, 1)));
       CHECK(as_promised(stage, rows(next, 1, 2), rows(expected, 7, 2)));

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "chapters/01_uncached_attention/attend_shared.hpp"
 #include "common/tensor/attention_sums.hpp"
 #include "common/tensor/memory.hpp"
 #include "common/tensor/parallel.hpp"
@@ -19,73 +20,93 @@ void require_fit(const Tensor<3>& queries, const Tensor<3>& keys, const Tensor<3
                             std::to_string(S) + ", C = " + std::to_string(C));
 }
 
+void require_groups(index_t H, index_t G) {
+  if (G == 0 || H % G != 0)
+    throw ShapeError("attend: " + std::to_string(H) + " query heads cannot share " + std::to_string(G) +
+                     " key/value heads evenly");
+}
+
 /// Some heads of some tokens: queries that share key/value head g.
 struct Tile {
   index_t first_token, tokens, first_head, heads, g;
+  index_t queries() const { return tokens * heads; }
 };
 
 /// Queries that go through the stored rows together: enough to make a row worth fetching.
 constexpr index_t tile_queries = 32;
 
-/// All (T,H) queries in tiles. A group of heads is only cut in pieces where threads would have nothing to do.
-std::vector<Tile> tiles(index_t T, index_t H, index_t G) {
-  const index_t group = H / G;
-  const index_t pieces = T * G < threads() ? std::min(group, threads()) : 1;
-  const index_t tokens_at_once = std::max<index_t>(1, tile_queries / group);
-  std::vector<Tile> result;
-  for (index_t t = 0; t < T; t += tokens_at_once)
-    for (index_t g = 0; g < G; ++g)
-      for (index_t piece = 0; piece < pieces; ++piece) {
-        const index_t first = group * piece / pieces, end = group * (piece + 1) / pieces;
-        result.push_back({t, std::min(tokens_at_once, T - t), g * group + first, end - first, g});
-      }
-  return result;
+/// All (T,H) queries cut into tiles: a group's heads of a few tokens, or only some of the heads where threads would have
+/// nothing to do.
+struct Tiles {
+  index_t T, group, G;  // group: query heads that share a head
+  index_t pieces = T * G < threads() ? std::min(group, threads()) : 1;
+  index_t tokens_at_once = std::max<index_t>(1, tile_queries / group);
+
+  index_t count() const { return (T + tokens_at_once - 1) / tokens_at_once * G * pieces; }
+  Tile operator[](index_t i) const {
+    const index_t piece = i % pieces, g = i / pieces % G, t = i / pieces / G * tokens_at_once;
+    const index_t first = group * piece / pieces, end = group * (piece + 1) / pieces;
+    return {t, std::min(tokens_at_once, T - t), g * group + first, end - first, g};
+  }
+};
+
+/// The tile's queries behind each other, head by head of token by token, scaled.
+RowsView gather(const Tensor<3>& queries, const Tile& tile, float scale, float* out) {
+  const index_t D = queries.shape(2);
+  float* next = out;
+  for (index_t t = tile.first_token; t < tile.first_token + tile.tokens; ++t)
+    for (index_t h = tile.first_head; h < tile.first_head + tile.heads; ++h)
+      next = std::ranges::copy(row(queries, t, h), next).out;
+  kv::scale({out, tile.queries() * D}, scale);
+  return {out, D, tile.queries(), D};
 }
 
-/// The tile's queries behind each other, head by head of token by token.
-void gather(const Tensor<3>& queries, const Tile& tile, float* out) {
-  for (index_t t = tile.first_token; t < tile.first_token + tile.tokens; ++t)
-    for (index_t h = tile.first_head; h < tile.first_head + tile.heads; ++h, out += queries.shape(2))
-      std::ranges::copy(row(queries, t, h), out);
-}
 void scatter(const float* mixed, const Tile& tile, Tensor<3>& output) {
   for (index_t t = tile.first_token; t < tile.first_token + tile.tokens; ++t)
     for (index_t h = tile.first_head; h < tile.first_head + tile.heads; ++h, mixed += output.shape(2))
       std::copy_n(mixed, output.shape(2), row(output, t, h).begin());
 }
 
-}  // namespace
-
-// [attend]
-Tensor<3> attend(const Tensor<3>& queries, const Tensor<3>& keys, const Tensor<3>& values, index_t S) {
-  require_fit(queries, keys, values, S);
-  const float scale = 1.0f / std::sqrt(static_cast<float>(queries.shape(2)));
-  const auto rows_of_head = [&](index_t g) { return SharedRows{head_rows(keys, g, S), head_rows(values, g, S)}; };
-  return attend(queries, keys.shape(1), rows_of_head, scale);
+/// What each of the tile's queries sees of the rows that its head holds.
+std::span<const Visible> visible(const Tile& tile, const CausalMask& mask, index_t held) {
+  thread_local std::vector<Visible> result;
+  result.clear();
+  for (index_t t = tile.first_token; t < tile.first_token + tile.tokens; ++t) {
+    const Visible seen = mask(t);
+    result.insert(result.end(), tile.heads, {seen.first, std::min(seen.end, held), seen.sinks});
+  }
+  return result;
 }
 
-Tensor<3> attend(const Tensor<3>& queries, index_t G, const std::function<SharedRows(index_t g)>& rows, float scale) {
-  const index_t T = queries.shape(0), H = queries.shape(1), D = queries.shape(2);
-  if (G == 0 || H % G != 0)
-    throw ShapeError("attend: " + std::to_string(H) + " query heads cannot share " + std::to_string(G) +
-                     " key/value heads evenly");
-  const index_t S = rows(0).keys.count, W = rows(0).values.width;
+}  // namespace
+
+Tensor<3> attend(const Tensor<3>& queries, const Tensor<3>& keys, const Tensor<3>& values, index_t S, index_t window) {
+  require_fit(queries, keys, values, S);
+  const float scale = 1.0f / std::sqrt(static_cast<float>(queries.shape(2)));
+  return attend(queries, ContiguousRows(keys, values, S), {.position = S - queries.shape(0), .window = window}, scale);
+}
+
+Tensor<3> attend(const Tensor<3>& queries, const RowSource& rows, const CausalMask& mask, float scale) {
+  return attend(queries, queries, rows, mask, scale);
+}
+
+// [attend]
+Tensor<3> attend(const Tensor<3>& queries, const Tensor<3>& sink_queries, const RowSource& rows, const CausalMask& mask,
+                 float scale) {
+  const index_t T = queries.shape(0), H = queries.shape(1), D = queries.shape(2), W = rows.value_width();
+  require_groups(H, rows.heads());
   Tensor<3> output = empty<3>({T, H, W});
-  const std::vector<Tile> work = tiles(T, H, G);
-  parallel_for(work.size(), 1, [&](index_t first, index_t last) {
+  const Tiles tiles{T, H / rows.heads(), rows.heads()};
+  parallel_for(tiles.count(), 1, [&](index_t first, index_t last) {
+    thread_local Scratch scratch;
     for (index_t i = first; i < last; ++i) {
-      const Tile& tile = work[i];
-      const index_t Q = tile.tokens * tile.heads;
-      thread_local Scratch scratch;
-      thread_local std::vector<index_t> visible;
-      float* scaled = scratch.floats(Q * (D + W));
-      float* mixed = scaled + Q * D;
-      gather(queries, tile, scaled);
-      kv::scale({scaled, Q * D}, scale);
-      visible.clear();
-      for (index_t t = tile.first_token; t < tile.first_token + tile.tokens; ++t)
-        visible.insert(visible.end(), tile.heads, S - T + t + 1);  // the causal mask: itself and all before it
-      attend_shared({scaled, D, Q, D}, visible, rows(tile.g), mixed);
+      const Tile tile = tiles[i];
+      const index_t Q = tile.queries();
+      float* const scaled = scratch.floats(Q * (2 * D + W));
+      const RowsView own = gather(queries, tile, scale, scaled);
+      const RowsView at_sinks = mask.sinks > 0 ? gather(sink_queries, tile, scale, scaled + Q * D) : own;
+      float* const mixed = scaled + 2 * Q * D;
+      attend_shared({own, at_sinks, visible(tile, mask, rows.count(tile.g))}, rows, tile.g, mixed);
       scatter(mixed, tile, output);
     }
   });

@@ -9,51 +9,71 @@
 namespace kv {
 namespace {
 
-constexpr index_t block_rows = 128;
-
-RowsView slice(const RowsView& rows, index_t first, index_t count) {
-  return {rows.data + first * rows.stride, rows.stride, count, rows.width};
-}
-
-/// Queries first ... first+count-1 see the same rows of a block.
-struct Peers {
-  index_t first, count, rows;
+/// Rows first ... end-1.
+struct Range {
+  index_t first, end;
+  bool operator==(const Range&) const = default;
+  bool empty() const { return first >= end; }
 };
 
-/// The queries from i on that see as many rows of the block as query i does.
-Peers peers_of(index_t i, std::span<const index_t> visible, index_t block) {
-  const auto seen = [&](index_t q) { return std::min(visible[q], block + block_rows) - block; };
-  index_t end = i + 1;
-  while (end < visible.size() && seen(end) == seen(i)) ++end;
-  return {i, end - i, seen(i)};
+Range sinks(const Visible& visible) { return {0, visible.sinks}; }
+Range window(const Visible& visible) { return {visible.first, visible.end}; }
+
+/// What of a range lies in the block.
+Range within(const Range& range, index_t block) {
+  return {std::max(range.first, block), std::min(range.end, block + block_rows)};
 }
+
+/// What was summed so far, for every query.
+struct Sums {
+  std::vector<RunningSoftmax> softmax;
+  Scratch scratch;
+  float* out;
+  index_t width;
+};
+
+// [block]
+/// Queries that see the same rows of a block go through it together, so that each row serves all of them.
+/// @param range_of which of its rows a query may see here
+template <class RangeOf>
+void attend_block(const RowsView& queries, std::span<const Visible> visible, RangeOf range_of, const RowSource& rows,
+                  index_t g, index_t block, Sums& sums) {
+  const Range all = within({range_of(visible.front()).first, range_of(visible.back()).end}, block);
+  const RowBlock& read = rows.block(g, all.first, all.end - all.first);
+  float* weights = sums.scratch.floats(queries.count * block_rows);
+  for (index_t first = 0, end; first < queries.count; first = end) {
+    const Range seen = within(range_of(visible[first]), block);
+    for (end = first + 1; end < queries.count && within(range_of(visible[end]), block) == seen;) ++end;
+    if (seen.empty()) continue;
+    const index_t offset = seen.first - all.first, count = seen.end - seen.first;
+    float* const out = sums.out + first * sums.width;
+    read.scores(slice(queries, first, end - first), offset, count, weights, block_rows);
+    for (index_t q = 0; q < end - first; ++q) {
+      const float factor = sums.softmax[first + q].next({weights + q * block_rows, count});
+      if (factor != 1.0f) scale({out + q * sums.width, sums.width}, factor);
+    }
+    read.add_weighted({weights, block_rows, end - first, count}, offset, count, out, sums.width);
+  }
+}
+// [block]
 
 }  // namespace
 
 // [attend_shared]
-void attend_shared(const RowsView& queries, std::span<const index_t> visible, const SharedRows& rows, float* out) {
-  const index_t W = rows.values.width;
-  thread_local Scratch scratch;
-  thread_local std::vector<RunningSoftmax> softmax;
-  float* weights = scratch.floats(queries.count * block_rows);
-  softmax.assign(queries.count, {});
-  std::fill_n(out, queries.count * W, 0.0f);
+void attend_shared(const SharedQueries& shared, const RowSource& rows, index_t g, float* out) {
+  const auto& [queries, sink_queries, visible] = shared;
+  thread_local Sums sums;
+  sums.softmax.assign(queries.count, {});
+  sums.out = out;
+  sums.width = rows.value_width();
+  std::fill_n(out, queries.count * sums.width, 0.0f);
 
-  index_t first_seeing = 0;  // the first query that sees anything of the block
-  for (index_t block = 0; block < visible.back(); block += block_rows) {
-    while (visible[first_seeing] <= block) ++first_seeing;
-    for (index_t i = first_seeing; i < queries.count;) {
-      const auto [first, count, seen] = peers_of(i, visible, block);
-      dot_rows(slice(queries, first, count), slice(rows.keys, block, seen), weights, block_rows);
-      for (index_t q = 0; q < count; ++q) {
-        const float factor = softmax[first + q].next({weights + q * block_rows, seen});
-        if (factor != 1.0f) scale({out + (first + q) * W, W}, factor);
-      }
-      add_weighted_rows({weights, block_rows, count, seen}, slice(rows.values, block, seen), out + first * W, W);
-      i = first + count;
-    }
-  }
-  for (index_t q = 0; q < queries.count; ++q) scale({out + q * W, W}, 1.0f / softmax[q].sum());
+  for (index_t block = 0; block < visible.back().sinks; block += block_rows)
+    attend_block(sink_queries, visible, sinks, rows, g, block, sums);
+  const index_t first_block = visible.front().first / block_rows * block_rows;
+  for (index_t block = first_block; block < visible.back().end; block += block_rows)
+    attend_block(queries, visible, window, rows, g, block, sums);
+  for (index_t q = 0; q < queries.count; ++q) scale({out + q * sums.width, sums.width}, 1.0f / sums.softmax[q].sum());
 }
 // [attend_shared]
 

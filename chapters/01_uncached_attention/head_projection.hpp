@@ -3,6 +3,7 @@
 /// Who makes the heads. Chapters 1 to 3 store heads and do not care where they come from.
 #include <memory>
 
+#include "chapters/01_uncached_attention/row_source.hpp"
 #include "common/tensor/linear.hpp"
 #include "common/tensor/rope.hpp"
 #include "common/tensor/tensor.hpp"
@@ -20,6 +21,7 @@ struct Heads {
 /// Values may be narrower than keys (W < D) where another projection makes them.
 struct HeadSizes {
   index_t query_heads, key_value_heads, key_width, value_width;
+  index_t window = no_window;  ///< how many tokens each one sees in this layer, itself counted
 };
 
 /// The linear maps on both sides of attention.

@@ -12,12 +12,12 @@ namespace kv {
 /// Queries, keys and values of all S tokens are made again for each new token.
 class UncachedAttention : public Attention {
  public:
-  explicit UncachedAttention(std::shared_ptr<const HeadProjection> projection);
+  UncachedAttention(std::shared_ptr<const HeadProjection> projection, const Limits&);
 
   Tensor<2> forward(const Tensor<2>& x, const Batch& batch) override;
   index_t length(index_t) const override { return 0; }
-  void truncate(index_t sequence, index_t length) override;
-  std::size_t state_bytes() const override { return 0; }
+  index_t truncate(index_t sequence, index_t length) override;
+  StateBytes state_bytes() const override { return {}; }
 
  private:
   std::shared_ptr<const HeadProjection> projection_;

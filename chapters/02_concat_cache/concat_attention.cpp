@@ -29,11 +29,12 @@ ConcatAttention::ConcatAttention(std::shared_ptr<const HeadProjection> projectio
 Tensor<2> ConcatAttention::forward(const Tensor<2>& x, const Batch& batch) {
   const Heads heads = projection_->project(x, positions(batch, *this));
   Tensor<3> mixed = empty<3>({x.shape(0), heads.queries.shape(1), heads.values.shape(2)});
-  for (const auto& [sequence, first, T] : batch) {
+  for (const auto& [sequence, first, T, position, tokens] : batch) {
     auto& [keys, values] = sequences_.at(sequence);
     keys = concatenate(keys, heads.keys, first, T);
     values = concatenate(values, heads.values, first, T);
-    put_rows(mixed, first, attend(rows(heads.queries, first, T), keys, values, keys.shape(0)));
+    put_rows(mixed, first, attend(rows(heads.queries, first, T), keys, values, keys.shape(0),
+                                  projection_->sizes().window));
   }
   return projection_->output(mixed);
 }
@@ -41,16 +42,19 @@ Tensor<2> ConcatAttention::forward(const Tensor<2>& x, const Batch& batch) {
 
 index_t ConcatAttention::length(index_t sequence) const { return sequences_.at(sequence).keys.shape(0); }
 
-void ConcatAttention::truncate(index_t sequence, index_t length) {
-  auto& [keys, values] = sequences_.at(sequence);
-  keys = rows(keys, 0, length);
-  values = rows(values, 0, length);
+index_t ConcatAttention::truncate(index_t sequence, index_t length) { return share(sequence, sequence, length); }
+
+index_t ConcatAttention::share(index_t from, index_t to, index_t length) {
+  const auto& [keys, values] = sequences_.at(from);
+  require_held(length, keys.shape(0));
+  sequences_.at(to) = {rows(keys, 0, length), rows(values, 0, length)};
+  return length;
 }
 
-std::size_t ConcatAttention::state_bytes() const {
+StateBytes ConcatAttention::state_bytes() const {
   std::size_t bytes = 0;
   for (const auto& [keys, values] : sequences_) bytes += (keys.size() + values.size()) * sizeof(float);
-  return bytes;
+  return {.allocated = bytes, .used = bytes};
 }
 
 }  // namespace kv

@@ -16,8 +16,9 @@ class ConcatAttention : public Attention {
 
   Tensor<2> forward(const Tensor<2>& x, const Batch& batch) override;
   index_t length(index_t sequence) const override;
-  void truncate(index_t sequence, index_t length) override;
-  std::size_t state_bytes() const override;
+  index_t truncate(index_t sequence, index_t length) override;
+  index_t share(index_t from, index_t to, index_t length) override;
+  StateBytes state_bytes() const override;
 
  private:
   struct Sequence {

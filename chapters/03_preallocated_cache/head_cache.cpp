@@ -1,7 +1,5 @@
 #include "chapters/03_preallocated_cache/head_cache.hpp"
 
-#include "common/files/error.hpp"
-
 namespace kv {
 namespace {
 
@@ -14,19 +12,13 @@ void require_fit(const Tensor<3>& keys, const Tensor<3>& values, const HeadCache
 
 }  // namespace
 
-void require_room(index_t length, index_t capacity, index_t count) {
-  if (count <= capacity - length) return;
-  throw Error("the cache holds " + std::to_string(length) + " of at most " + std::to_string(capacity) + " tokens; " +
-              std::to_string(count) + " more do not fit: shorten the prompt or raise the capacity");
-}
-
 HeadCache::HeadCache(index_t capacity, const HeadSizes& sizes)
     : keys_(empty<3>({capacity, sizes.key_value_heads, sizes.key_width})),
       values_(empty<3>({capacity, sizes.key_value_heads, sizes.value_width})) {}
 
 // [append]
 void HeadCache::append(const Tensor<3>& keys, const Tensor<3>& values, index_t first, index_t count) {
-  require_room(count);
+  require_room(length_, capacity(), count);
   require_fit(keys, values, *this);
   put_rows(keys_, length_, rows(keys, first, count));
   put_rows(values_, length_, rows(values, first, count));
@@ -34,12 +26,21 @@ void HeadCache::append(const Tensor<3>& keys, const Tensor<3>& values, index_t f
 }
 // [append]
 
-void HeadCache::require_room(index_t count) const { kv::require_room(length_, capacity(), count); }
-
 void HeadCache::truncate(index_t length) {
-  if (length > length_)
-    throw std::out_of_range("cannot truncate " + std::to_string(length_) + " tokens to " + std::to_string(length));
+  require_held(length, length_);
   length_ = length;
+}
+
+void HeadCache::copy(const HeadCache& other, index_t length) {
+  require_held(length, other.length_);
+  put_rows(keys_, 0, rows(other.keys_, 0, length));
+  put_rows(values_, 0, rows(other.values_, 0, length));
+  length_ = length;
+}
+
+StateBytes HeadCache::bytes() const {
+  const std::size_t token = keys_.shape(1) * (keys_.shape(2) + values_.shape(2)) * sizeof(float);
+  return {.allocated = capacity() * token, .used = length_ * token};
 }
 
 }  // namespace kv

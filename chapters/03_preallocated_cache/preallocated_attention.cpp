@@ -11,20 +11,38 @@ PreallocatedAttention::PreallocatedAttention(std::shared_ptr<const HeadProjectio
 
 // [forward]
 Tensor<2> PreallocatedAttention::forward(const Tensor<2>& x, const Batch& batch) {
-  for (const auto& [sequence, first, T] : batch) caches_.at(sequence).require_room(T);
+  require_room(batch);
   const Heads heads = projection_->project(x, positions(batch, *this));
   Tensor<3> mixed = empty<3>({x.shape(0), heads.queries.shape(1), heads.values.shape(2)});
-  for (const auto& [sequence, first, T] : batch) {
+  for (const auto& [sequence, first, T, position, tokens] : batch) {
     HeadCache& cache = caches_.at(sequence);
     cache.append(heads.keys, heads.values, first, T);
-    put_rows(mixed, first, attend(rows(heads.queries, first, T), cache.keys(), cache.values(), cache.length()));
+    put_rows(mixed, first, attend(rows(heads.queries, first, T), cache.keys(), cache.values(), cache.length(),
+                                  projection_->sizes().window));
   }
   return projection_->output(mixed);
 }
 // [forward]
 
-std::size_t PreallocatedAttention::state_bytes() const {
-  std::size_t bytes = 0;
+void PreallocatedAttention::require_room(const Batch& batch) const {
+  for (const Segment& segment : batch) {
+    const HeadCache& cache = caches_.at(segment.sequence);
+    kv::require_room(cache.length(), cache.capacity(), segment.rows);
+  }
+}
+
+index_t PreallocatedAttention::truncate(index_t sequence, index_t length) {
+  caches_.at(sequence).truncate(length);
+  return length;
+}
+
+index_t PreallocatedAttention::share(index_t from, index_t to, index_t length) {
+  caches_.at(to).copy(caches_.at(from), length);
+  return length;
+}
+
+StateBytes PreallocatedAttention::state_bytes() const {
+  StateBytes bytes;
   for (const HeadCache& cache : caches_) bytes += cache.bytes();
   return bytes;
 }

@@ -15,8 +15,10 @@ class PreallocatedAttention : public Attention {
 
   Tensor<2> forward(const Tensor<2>& x, const Batch& batch) override;
   index_t length(index_t sequence) const override { return caches_.at(sequence).length(); }
-  void truncate(index_t sequence, index_t length) override { caches_.at(sequence).truncate(length); }
-  std::size_t state_bytes() const override;
+  void require_room(const Batch& batch) const override;
+  index_t truncate(index_t sequence, index_t length) override;
+  index_t share(index_t from, index_t to, index_t length) override;
+  StateBytes state_bytes() const override;
 
  private:
   std::shared_ptr<const HeadProjection> projection_;

@@ -22,7 +22,7 @@ Tensor<3> attend_latents(const Tensor<3>& queries, const Tensor<2>& latents, ind
   require_fit(queries, latents, S, rank);
   const index_t width = latents.shape(1);
   const RowsView keys{latents.data(), width, S, width}, values{latents.data(), width, S, rank};
-  return attend(queries, 1, [&](index_t) { return SharedRows{keys, values}; }, scale);
+  return attend(queries, ContiguousRows({keys, values}, 1), {.position = S - queries.shape(0)}, scale);
 }
 // [attend]
 

@@ -15,7 +15,8 @@ struct Part {
 
   void add(const Segment& segment) {
     theirs.push_back(segment);
-    own.push_back({segment.sequence, rows, segment.rows});
+    own.push_back(segment);
+    own.back().first_row = rows;
     rows += segment.rows;
   }
   Tensor<3> gather(const Tensor<3>& whole) const {

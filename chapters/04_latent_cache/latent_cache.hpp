@@ -1,7 +1,7 @@
 #pragma once
 /// @file
 /// The latents of one sequence in storage of fixed capacity: the small cache the book is named for.
-#include "common/tensor/tensor.hpp"
+#include "common/model/attention.hpp"
 
 namespace kv {
 
@@ -16,15 +16,15 @@ class LatentCache {
   /// @param latents (N,R+P)
   /// @throws Error when they do not fit, ShapeError; nothing is written then
   void append(const Tensor<2>& latents, index_t first, index_t count);
-  /// Throws what append would throw for `count` more rows.
-  void require_room(index_t count) const;
   /// @throws std::out_of_range when length > length()
   void truncate(index_t length);
+  /// Becomes a copy of the first `length` tokens of another cache of the same width.
+  void copy(const LatentCache& other, index_t length);
 
   const Tensor<2>& latents() const { return latents_; }  // (C,R+P)
   index_t length() const { return length_; }
   index_t capacity() const { return latents_.shape(0); }
-  std::size_t bytes() const { return latents_.size() * sizeof(float); }
+  StateBytes bytes() const;
 
  private:
   Tensor<2> latents_;

@@ -10,17 +10,34 @@ LatentCacheAttention::LatentCacheAttention(std::shared_ptr<const LatentProjectio
 
 // [forward]
 Tensor<2> LatentCacheAttention::forward(const Tensor<2>& x, const Batch& batch) {
-  for (const auto& [sequence, first, T] : batch) caches_.at(sequence).require_room(T);
+  require_room(batch);
   const std::vector<index_t> at = positions(batch, *this);
   const Tensor<3> queries = projection_->queries(x, at);
   const Tensor<2> latents = projection_->latents(x, at);
-  for (const auto& [sequence, first, T] : batch) caches_[sequence].append(latents, first, T);
+  for (const Segment& part : batch) caches_[part.sequence].append(latents, part.first_row, part.rows);
   return projection_->output(attend_caches(queries, batch));
 }
 // [forward]
 
-std::size_t LatentCacheAttention::state_bytes() const {
-  std::size_t bytes = 0;
+void LatentCacheAttention::require_room(const Batch& batch) const {
+  for (const Segment& segment : batch) {
+    const LatentCache& cache = caches_.at(segment.sequence);
+    kv::require_room(cache.length(), cache.capacity(), segment.rows);
+  }
+}
+
+index_t LatentCacheAttention::truncate(index_t sequence, index_t length) {
+  caches_.at(sequence).truncate(length);
+  return length;
+}
+
+index_t LatentCacheAttention::share(index_t from, index_t to, index_t length) {
+  caches_.at(to).copy(caches_.at(from), length);
+  return length;
+}
+
+StateBytes LatentCacheAttention::state_bytes() const {
+  StateBytes bytes;
   for (const LatentCache& cache : caches_) bytes += cache.bytes();
   return bytes;
 }

@@ -1,6 +1,7 @@
 #include "chapters/06_cuda_kernels/cuda_stages.hpp"
 
-#include "chapters/03_preallocated_cache/head_cache.hpp"
+#include <numeric>
+
 #include "chapters/06_cuda_kernels/model/device_model.hpp"
 #include "chapters/models/architectures.hpp"
 #include "chapters/models/mixture_config.hpp"
@@ -109,19 +110,28 @@ class CudaTransformer : public Transformer {
       : model_(std::move(model)), capacity_(limits.capacity), lengths_(limits.sequences) {}
 
   Tensor<2> logits(std::span<const Token> tokens, const Batch& batch, std::span<const index_t> wanted) override {
-    for (const auto& [sequence, first, T] : batch) require_room(lengths_.at(sequence), capacity_, T);
+    for (const Segment& part : batch) require_room(lengths_.at(part.sequence), capacity_, part.rows);
     std::vector<cuda::NewRow> rows;
-    for (const auto& [sequence, first, T] : batch)
-      for (index_t t = 0; t < T; ++t) rows.push_back({tokens[first + t], sequence, lengths_[sequence] + t});
+    for (const Segment& part : batch)
+      for (index_t t = 0; t < part.rows; ++t)
+        rows.push_back({tokens[part.first_row + t], part.sequence, lengths_[part.sequence] + t});
     Tensor<2> logits = model_->logits(rows, wanted);
-    for (const auto& [sequence, first, T] : batch) lengths_[sequence] += T;  // after all is well
+    for (const Segment& part : batch) lengths_[part.sequence] += part.rows;  // after all is well
     return logits;
   }
 
   index_t length(index_t sequence) const override { return lengths_.at(sequence); }
-  void truncate(index_t sequence, index_t length) override { lengths_.at(sequence) = std::min(lengths_[sequence], length); }
+  index_t truncate(index_t sequence, index_t length) override {
+    return lengths_.at(sequence) = std::min(lengths_[sequence], length);
+  }
+  index_t share(index_t, index_t to, index_t) override { return truncate(to, 0); }
+  void prompt_ends(index_t) override {}
   index_t vocabulary() const override { return model_->vocabulary(); }
-  std::size_t state_bytes() const override { return model_->cache_bytes(); }
+  StateBytes state_bytes() const override {
+    const std::size_t tokens = std::accumulate(lengths_.begin(), lengths_.end(), index_t{0});
+    const std::size_t allocated = model_->cache_bytes();
+    return {.allocated = allocated, .used = allocated / std::max<index_t>(1, capacity_ * lengths_.size()) * tokens};
+  }
 
  private:
   std::unique_ptr<cuda::DeviceModel> model_;
@@ -138,12 +148,12 @@ void require_device() {
 
 bool cuda_runs_on_cpu() { return cuda::device_is_cpu(); }
 
-std::unique_ptr<Transformer> make_cuda_naive(const Checkpoint& checkpoint, const Limits& limits) {
+std::unique_ptr<Transformer> make_cuda_naive(const Checkpoint& checkpoint, const Limits& limits, const StageOptions&) {
   require_device();
   return std::make_unique<CudaTransformer>(cuda::make_naive_model(model_tensors(checkpoint), limits), limits);
 }
 
-std::unique_ptr<Transformer> make_cuda_absorbed(const Checkpoint& checkpoint, const Limits& limits) {
+std::unique_ptr<Transformer> make_cuda_absorbed(const Checkpoint& checkpoint, const Limits& limits, const StageOptions&) {
   require_device();
   return std::make_unique<CudaTransformer>(cuda::make_absorbed_model(model_tensors(checkpoint), limits), limits);
 }

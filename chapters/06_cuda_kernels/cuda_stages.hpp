@@ -3,6 +3,7 @@
 /// Stages `cuda-naive` and `cuda-absorbed`: the whole model as kernels of one device, on a GPU or on the CPU's runtime.
 #include <memory>
 
+#include "chapters/models/stage_options.hpp"
 #include "common/checkpoint/checkpoint.hpp"
 #include "common/model/transformer.hpp"
 
@@ -15,9 +16,9 @@ bool cuda_runs_on_cpu();
 
 /// Keys and values of all heads are kept on the device.
 /// @throws Error where there is no device
-std::unique_ptr<Transformer> make_cuda_naive(const Checkpoint& checkpoint, const Limits& limits);
+std::unique_ptr<Transformer> make_cuda_naive(const Checkpoint& checkpoint, const Limits& limits, const StageOptions& options);
 
 /// Latents are kept, and never expanded.
-std::unique_ptr<Transformer> make_cuda_absorbed(const Checkpoint& checkpoint, const Limits& limits);
+std::unique_ptr<Transformer> make_cuda_absorbed(const Checkpoint& checkpoint, const Limits& limits, const StageOptions& options);
 
 }  // namespace kv

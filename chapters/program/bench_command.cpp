@@ -37,7 +37,7 @@ void apply_instructions(const Arguments& arguments) {
 }
 
 void run(const Arguments& arguments) {
-  const Stage& stage = find_stage(arguments.text_or("--stage", "preallocated"));
+  const Stage stage = chosen_stage(arguments, "preallocated");
   apply_threads(arguments);
   apply_instructions(arguments);
   const index_t prompt_tokens = arguments.size_or("--prompt-tokens", 128, 1);
@@ -77,7 +77,7 @@ void run(const Arguments& arguments) {
             << decimal(metrics.prefill_tokens_per_s(), 0) << " tokens/s\n"
             << "decode:  " << metrics.new_tokens << " tokens, TPOT " << decimal(metrics.tpot_ms(), 3) << " ms, "
             << decimal(metrics.decode_tokens_per_s(), 0) << " tokens/s\n"
-            << "state:   " << grouped(metrics.state_bytes) << " bytes, " << decimal(metrics.state_bytes_per_token(), 0)
+            << "state:   " << grouped(metrics.state_bytes.allocated) << " bytes, " << decimal(metrics.state_bytes_per_token(), 0)
             << " bytes/token\n"
             << "peak memory: " << grouped(peak_rss_bytes()) << " bytes\n";
 }

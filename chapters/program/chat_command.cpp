@@ -70,7 +70,7 @@ class Conversation {
 };
 
 void run(const Arguments& arguments) {
-  const Stage& stage = find_stage(arguments.text_or("--stage", "preallocated"));
+  const Stage stage = chosen_stage(arguments, "preallocated");
   apply_threads(arguments);
   Conversation conversation(open_checkpoint(arguments), stage, arguments);
   const bool terminal = isatty(STDIN_FILENO);

@@ -6,17 +6,10 @@
 namespace kv {
 namespace {
 
-std::vector<Stage> chosen_stages(const Arguments& arguments, const Checkpoint& checkpoint) {
-  if (!arguments.has("--stages")) return stages(family(checkpoint.config()));
-  std::vector<Stage> chosen;
-  for (const std::string& name : arguments.list("--stages")) chosen.push_back(find_stage(name));
-  return chosen;
-}
-
 void run(const Arguments& arguments) {
   apply_threads(arguments);
   const Checkpoint checkpoint = open_checkpoint(arguments);
-  const std::vector<Stage> chosen = chosen_stages(arguments, checkpoint);
+  const std::vector<Stage> chosen = chosen_stages(arguments, stages(family(checkpoint.config())));
   const Tokenizer tokenizer = open_tokenizer(checkpoint);
   const std::vector<Token> prompt = encode_prompt(checkpoint, tokenizer, arguments.text_or("--prompt", shipped_prompt));
   if (prompt.empty()) throw Error("the prompt is empty: there is nothing to continue");

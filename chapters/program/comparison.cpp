@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "common/files/error.hpp"
+#include "common/model/loss.hpp"
 #include "common/text/table.hpp"
 
 namespace kv {
@@ -15,6 +16,34 @@ bool same_tokens(const StageRun& run, const StageRun& reference) {
   return run.tokens.size() == count && std::equal(run.tokens.begin(), run.tokens.end(), reference.tokens.begin());
 }
 
+bool all_finite(const std::vector<float>& values) {
+  return std::ranges::all_of(values, [](float x) { return std::isfinite(x); });
+}
+
+/// Mean loss of the first `count` tokens.  @param logits (count,V)
+double loss(const std::vector<float>& logits, const std::vector<Token>& tokens, index_t count) {
+  if (count == 0 || !all_finite(logits)) return 0.0;
+  const index_t V = logits.size() / count;
+  Loss total;
+  for (index_t t = 0; t < count; ++t)
+    total += {1, negative_log_likelihood(std::span(logits).subspan(t * V, V), tokens[t])};
+  return total.mean();
+}
+
+/// The logits before each of the tokens when they follow the prompt, one step for each.
+std::vector<float> forced_logits(Decoder& decoder, const std::vector<Token>& prompt, const std::vector<Token>& tokens) {
+  std::vector<float> logits;
+  decoder.truncate(0, 0);
+  std::vector<Token> next = prompt;
+  for (const Token token : tokens) {
+    const Tensor<2> step = decoder.last_logits({{0, next}});
+    if (logits.empty()) decoder.prompt_ends(0);
+    logits.insert(logits.end(), step.begin(), step.end());
+    next = {token};
+  }
+  return logits;
+}
+
 }  // namespace
 
 std::vector<StageRun> run_stages(const Checkpoint& checkpoint, const std::vector<Stage>& stages,
@@ -22,7 +51,7 @@ std::vector<StageRun> run_stages(const Checkpoint& checkpoint, const std::vector
                                  const std::function<void(Token)>& on_token) {
   std::vector<StageRun> runs;
   for (const Stage& stage : stages) {
-    StageRun run{.stage = stage, .asked = max_new_tokens(stage), .tokens = {}, .logits = {}, .metrics = {}};
+    StageRun run{.stage = stage, .asked = max_new_tokens(stage), .tokens = {}, .logits = {}, .forced = {}, .metrics = {}};
     const index_t capacity = require_context(checkpoint, prompt.size() + run.asked - 1);
     Decoder decoder = load_decoder(checkpoint, stage, {.sequences = 1, .capacity = capacity});
     GenerateOptions options{.max_new_tokens = run.asked, .sampling = {}, .stop = stop_tokens(checkpoint)};
@@ -39,33 +68,59 @@ std::vector<StageRun> run_stages(const Checkpoint& checkpoint, const std::vector
     clear_progress();
     run.tokens = std::move(generation.tokens[0]);
     run.metrics = generation.metrics;
+    if (stage.equality.lossy && !runs.empty()) {
+      std::vector<Token> tokens = runs.front().tokens;
+      tokens.resize(std::min(tokens.size(), run.asked));
+      run.forced = forced_logits(decoder, prompt, tokens);
+    }
     runs.push_back(std::move(run));
   }
   return runs;
 }
 
 Difference difference(const StageRun& run, const StageRun& reference) {
-  Difference result{.same_tokens = same_tokens(run, reference), .different_logits = 0, .largest = 0.0, .holds = false};
+  const auto& [tolerance, reason, against, lossy] = run.stage.equality;
+  const std::vector<float>& found = run.forced.empty() ? run.logits : run.forced;
+  const std::vector<float>& expected = reference.logits;
+  const index_t steps = std::min(run.asked, reference.tokens.size());
+  Difference result{.same_tokens = same_tokens(run, reference),
+                    .first_other_token = static_cast<index_t>(
+                        std::ranges::mismatch(run.tokens, reference.tokens).in1 - run.tokens.begin()),
+                    .different_logits = 0,
+                    .largest = 0.0,
+                    .loss = 0.0,
+                    .reference_loss = 0.0,
+                    .holds = false};
   double top = 0.0, largest = 0.0;
-  const index_t count = std::min(run.logits.size(), reference.logits.size());
+  const index_t count = std::min(found.size(), expected.size());
   for (index_t i = 0; i < count; ++i) {
-    if (std::bit_cast<std::uint32_t>(run.logits[i]) != std::bit_cast<std::uint32_t>(reference.logits[i]))
-      ++result.different_logits;
-    top = std::max(top, std::abs(static_cast<double>(reference.logits[i])));
-    largest = std::max(largest, std::abs(static_cast<double>(run.logits[i]) - reference.logits[i]));
+    if (std::bit_cast<std::uint32_t>(found[i]) != std::bit_cast<std::uint32_t>(expected[i])) ++result.different_logits;
+    top = std::max(top, std::abs(static_cast<double>(expected[i])));
+    largest = std::max(largest, std::abs(static_cast<double>(found[i]) - expected[i]));
   }
   result.largest = top > 0.0 ? largest / top : largest;
-  const double tolerance = run.stage.equality.tolerance;
-  result.holds = result.same_tokens && (tolerance == 0.0 ? result.different_logits == 0 : result.largest <= tolerance);
+  if (lossy) {
+    result.loss = loss(found, reference.tokens, steps);
+    const index_t V = reference.tokens.empty() ? 0 : expected.size() / reference.tokens.size();
+    result.reference_loss = loss({expected.begin(), expected.begin() + static_cast<std::ptrdiff_t>(steps * V)},
+                                 reference.tokens, steps);
+    result.holds = all_finite(found);
+  } else {
+    result.holds = result.same_tokens && (tolerance == 0.0 ? result.different_logits == 0 : result.largest <= tolerance);
+  }
   return result;
 }
 
 namespace {
 
-std::string equality_text(const Difference& found) {
+std::string equality_text(const Equality& equality, const Difference& found) {
+  if (found.same_tokens && found.different_logits == 0) return "equal bits";
+  char buffer[96];
+  if (equality.lossy) {
+    std::snprintf(buffer, sizeof buffer, "off by %.1e, loss %+.4f, ", found.largest, found.loss - found.reference_loss);
+    return buffer + (found.same_tokens ? "same text" : "other text from token " + std::to_string(found.first_other_token + 1));
+  }
   if (!found.same_tokens) return "OTHER TEXT";
-  if (found.different_logits == 0) return "equal bits";
-  char buffer[32];
   std::snprintf(buffer, sizeof buffer, "within %.1e", found.largest);
   return buffer;
 }
@@ -77,8 +132,8 @@ std::string comparison_table(const std::vector<StageRun>& runs) {
   for (const StageRun& run : runs)
     table.add({std::string(run.stage.name), std::to_string(run.stage.chapter), decimal(run.metrics.ttft_ms(), 2),
                decimal(run.metrics.tpot_ms(), 3), decimal(run.metrics.decode_tokens_per_s(), 0),
-               grouped(run.metrics.state_bytes), decimal(run.metrics.state_bytes_per_token(), 0),
-               &run == &runs.front() ? "reference" : equality_text(difference(run, runs.front()))});
+               grouped(run.metrics.state_bytes.allocated), decimal(run.metrics.state_bytes_per_token(), 0),
+               &run == &runs.front() ? "reference" : equality_text(run.stage.equality, difference(run, runs.front()))});
   return table.text();
 }
 
@@ -92,6 +147,10 @@ std::vector<JsonObject> comparison_json(const std::vector<StageRun>& runs) {
         .set("different_logits", found.different_logits)
         .set("largest_relative_difference", found.largest)
         .set("promise_holds", found.holds);
+    if (run.stage.equality.lossy)
+      object.set("first_other_token", found.first_other_token)
+          .set("loss", found.loss)
+          .set("reference_loss", found.reference_loss);
     run.metrics.write(object);
     list.push_back(std::move(object));
   }

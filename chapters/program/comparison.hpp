@@ -10,7 +10,8 @@ struct StageRun {
   Stage stage;
   index_t asked;               ///< how many tokens it was to generate
   std::vector<Token> tokens;   ///< generated
-  std::vector<float> logits;   ///< of every generated token, (T,V) in a row
+  std::vector<float> logits;   ///< that each generated token was drawn from, (T,V) in a row
+  std::vector<float> forced;   ///< of a lossy stage: the same for the first stage's tokens, fed to it in place of its own
   Metrics metrics;
 };
 
@@ -21,12 +22,15 @@ std::vector<StageRun> run_stages(const Checkpoint& checkpoint, const std::vector
                                  const std::vector<Token>& prompt, const std::function<index_t(const Stage&)>& max_new_tokens,
                                  const std::function<void(Token)>& on_token);
 
-/// How a run's logits differ from the first one's.
+/// How a run's logits differ from the first one's. Those of a lossy stage are the forced ones: after another token the
+/// texts are not comparable.
 struct Difference {
-  bool same_tokens;          ///< as far as it was to go
-  index_t different_logits;  ///< that are not equal bit for bit
-  double largest;            ///< relative to the largest logit
-  bool holds;                ///< what the stage's equality promises
+  bool same_tokens;            ///< as far as it was to go
+  index_t first_other_token;   ///< number of generated tokens that are the same
+  index_t different_logits;    ///< that are not equal bit for bit
+  double largest;              ///< relative to the largest logit
+  double loss, reference_loss; ///< mean nats for each of the first stage's tokens; 0 when one is not finite
+  bool holds;                  ///< what the stage's equality promises; of a lossy stage: that all its logits are numbers
 };
 Difference difference(const StageRun& run, const StageRun& reference);
 

@@ -8,7 +8,7 @@ namespace kv {
 namespace {
 
 void run(const Arguments& arguments) {
-  const Stage& stage = find_stage(arguments.text_or("--stage", "preallocated"));
+  const Stage stage = chosen_stage(arguments, "preallocated");
   apply_threads(arguments);
   const Checkpoint checkpoint = open_checkpoint(arguments);
   const Tokenizer tokenizer = open_tokenizer(checkpoint);

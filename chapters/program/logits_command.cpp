@@ -51,8 +51,24 @@ std::vector<index_t> parse_chunks(const Arguments& arguments, index_t total) {
   return chunks;
 }
 
+/// The chunks, with one that goes on past the prompt's end cut there.
+std::vector<index_t> end_chunk_at(index_t prompt_tokens, const std::vector<index_t>& chunks) {
+  std::vector<index_t> result;
+  index_t next = 0;
+  for (index_t chunk : chunks) {
+    if (next < prompt_tokens && prompt_tokens < next + chunk) {
+      result.push_back(prompt_tokens - next);
+      chunk -= result.back();
+      next = prompt_tokens;
+    }
+    result.push_back(chunk);
+    next += chunk;
+  }
+  return result;
+}
+
 void run(const Arguments& arguments) {
-  const Stage& stage = find_stage(arguments.text("--stage"));
+  const Stage stage = chosen_stage(arguments, arguments.text("--stage"));
   apply_threads(arguments);
   const std::vector<Token> tokens = parse_tokens(arguments.text("--tokens"));
   const std::vector<index_t> chunks = parse_chunks(arguments, tokens.size());
@@ -60,12 +76,14 @@ void run(const Arguments& arguments) {
   const Checkpoint checkpoint = open_checkpoint(arguments);
   Decoder decoder = load_decoder(checkpoint, stage, {.sequences = 1, .capacity = require_context(checkpoint, tokens.size())});
   Tensor<2> logits = empty<2>({tokens.size(), decoder.vocabulary()});
-  auto next = tokens.begin();
-  for (const index_t chunk : chunks) {
-    const auto end = next + static_cast<std::ptrdiff_t>(chunk);
-    put_rows(logits, static_cast<index_t>(next - tokens.begin()), decoder.logits(0, {next, end}));
-    next = end;
-    show_progress("token " + std::to_string(next - tokens.begin()) + " of " + std::to_string(tokens.size()));
+  const index_t prompt_tokens = arguments.size_or("--prompt-tokens", tokens.size());
+  index_t next = 0;
+  for (const index_t chunk : end_chunk_at(prompt_tokens, chunks)) {
+    const auto begin = tokens.begin() + static_cast<std::ptrdiff_t>(next);
+    put_rows(logits, next, decoder.logits(0, {begin, begin + static_cast<std::ptrdiff_t>(chunk)}));
+    next += chunk;
+    if (next == prompt_tokens) decoder.prompt_ends(0);
+    show_progress("token " + std::to_string(next) + " of " + std::to_string(tokens.size()));
   }
   clear_progress();
   write_npy(output, logits);
@@ -78,6 +96,7 @@ const Command logits_command{"logits",
                              {model_option, stage_option,
                               {"--tokens", "1,2,3|@FILE", "token ids"},
                               {"--chunks", "5,1,1,...", "how many tokens each call gets (default: all in one)"},
+                              {"--prompt-tokens", "N", "the first N tokens are the prompt (default: all)"},
                               {"--output", "FILE.npy", "where to write"},
                               threads_option},
                              run};

@@ -5,7 +5,7 @@
 #include <iomanip>
 #include <iostream>
 
-#include "chapters/program/command.hpp"
+#include "chapters/program/session.hpp"
 #include "common/files/error.hpp"
 #include "common/tensor/memory.hpp"
 
@@ -26,10 +26,18 @@ void print_help() {
   std::cout << "\n  kvbook COMMAND --help   options of a command\n  kvbook --version\n";
 }
 
+/// A command that takes a stage takes the options of all stages: the stage says which of them it has.
+std::vector<kv::Option> options_of(const Command& command) {
+  std::vector<kv::Option> options = command.options;
+  const auto takes_stage = [](const kv::Option& option) { return option.name == "--stage" || option.name == "--stages"; };
+  if (std::ranges::any_of(options, takes_stage)) std::ranges::copy(kv::stage_options(), std::back_inserter(options));
+  return options;
+}
+
 void print_help(const Command& command) {
   std::cout << "kvbook " << command.name << ": " << command.summary << "\n\nusage: kvbook " << command.name
             << (command.options.empty() ? "" : " [OPTION ...]") << "\n\noptions:\n";
-  for (const kv::Option& option : command.options)
+  for (const kv::Option& option : options_of(command))
     std::cout << "  " << std::left << std::setw(26) << std::string(option.name) + " " + std::string(option.value)
               << option.help << "\n";
   std::cout << "  " << std::left << std::setw(26) << "--help" << "this text\n";
@@ -48,7 +56,7 @@ void run(const std::vector<std::string>& words) {
   if (found == commands.end()) throw kv::UsageError("unknown command '" + words[0] + "'; kvbook --help lists them");
   const std::vector<std::string> rest(words.begin() + 1, words.end());
   if (std::ranges::any_of(rest, asks_for_help)) return print_help(**found);
-  (*found)->run(kv::Arguments(rest, (*found)->options));
+  (*found)->run(kv::Arguments(rest, options_of(**found)));
 }
 
 /// One line, whatever a message quotes from the command line or a file.

@@ -61,7 +61,7 @@ void print_json(const std::string& model, const Stage& stage, index_t window, co
 }
 
 void run(const Arguments& arguments) {
-  const Stage& stage = find_stage(arguments.text_or("--stage", "preallocated"));
+  const Stage stage = chosen_stage(arguments, "preallocated");
   apply_threads(arguments);
   const std::vector<std::string> files = arguments.list("--file");
   const Checkpoint checkpoint = open_checkpoint(arguments);

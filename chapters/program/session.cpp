@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 #include <iostream>
 
@@ -23,6 +24,12 @@ std::vector<Token> token_list(const Json& value) {
   std::vector<Token> tokens;
   for (index_t i = 0; i < value.length(); ++i) tokens.push_back(static_cast<Token>(value.at(i).integer()));
   return tokens;
+}
+
+std::string list_of_names(const std::vector<Stage>& stages) {
+  std::string text = stages.size() == 1 ? "stage " : "stages ";
+  for (const Stage& stage : stages) text += (&stage == &stages.front() ? "" : ", ") + std::string(stage.name);
+  return text;
 }
 
 std::string megabytes(std::size_t bytes) { return grouped(bytes / 1000000) + " MB"; }
@@ -90,6 +97,56 @@ Sampling sampling(const Checkpoint& checkpoint, const Arguments& arguments) {
     throw UsageError(error.what());
   }
   return result;
+}
+
+const std::vector<Option>& stage_options() {
+  static std::vector<std::string> names;  // a command's options only look at their names
+  static const std::vector<Option> all = [] {
+    std::vector<StageOption> distinct;
+    for (const Stage& stage : stages())
+      for (const StageOption& option : stage.options)
+        if (std::ranges::find(distinct, option.name, &StageOption::name) == distinct.end()) distinct.push_back(option);
+    for (const StageOption& option : distinct) names.push_back("--" + std::string(option.name));
+    std::vector<Option> options;
+    for (index_t i = 0; i < names.size(); ++i) options.push_back({names[i], distinct[i].letter, distinct[i].help});
+    return options;
+  }();
+  return all;
+}
+
+namespace {
+
+/// Gives the stages what was given for them.
+void set_options(std::vector<Stage>& stages, const Arguments& arguments) {
+  for (const Option& option : stage_options()) {
+    if (!arguments.has(option.name)) continue;
+    const std::string_view name = option.name.substr(2);
+    bool taken = false;
+    for (Stage& stage : stages)
+      if (stage.options.has(name)) {
+        stage.options.set(name, arguments.text(option.name));
+        taken = true;
+      }
+    if (!taken) throw UsageError(std::string(option.name) + " is no option of " + list_of_names(stages));
+  }
+}
+
+}  // namespace
+
+Stage chosen_stage(const Arguments& arguments, std::string_view fallback) {
+  std::vector<Stage> one{find_stage(arguments.text_or("--stage", fallback))};
+  set_options(one, arguments);
+  return one.front();
+}
+
+std::vector<Stage> chosen_stages(const Arguments& arguments, std::vector<Stage> fallback) {
+  std::vector<Stage> chosen = std::move(fallback);
+  if (arguments.has("--stages")) {
+    chosen.clear();
+    for (const std::string& name : arguments.list("--stages")) chosen.push_back(find_stage(name));
+  }
+  set_options(chosen, arguments);
+  return chosen;
 }
 
 void apply_threads(const Arguments& arguments) {

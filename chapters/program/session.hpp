@@ -43,6 +43,14 @@ std::vector<Token> stop_tokens(const Checkpoint& checkpoint);
 /// The checkpoint's generation_config.json, overridden by what was given.
 Sampling sampling(const Checkpoint& checkpoint, const Arguments& arguments);
 
+/// The options of all stages, as --budget, each once.
+const std::vector<Option>& stage_options();
+/// --stage with the options that were given.
+/// @throws UsageError for a stage that is not known, or an option that it does not have
+Stage chosen_stage(const Arguments& arguments, std::string_view fallback);
+/// --stages likewise, or these; every option that was given must belong to one of them.
+std::vector<Stage> chosen_stages(const Arguments& arguments, std::vector<Stage> fallback);
+
 /// --threads
 void apply_threads(const Arguments& arguments);
 

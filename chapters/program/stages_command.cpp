@@ -13,10 +13,20 @@ std::string families_text(const Stage& stage) {
 }
 
 std::string equality_text(const Equality& equality) {
-  if (equality.tolerance == 0.0) return "bit for bit";
+  const std::string reference = equality.reference == "uncached" ? "" : " as " + std::string(equality.reference);
+  if (equality.exact()) return "bit for bit" + reference;
+  if (equality.lossy) return "lossy: " + std::string(equality.reason);
   char buffer[32];
-  std::snprintf(buffer, sizeof buffer, "within %.0e: ", equality.tolerance);
-  return buffer + std::string(equality.reason);
+  std::snprintf(buffer, sizeof buffer, "within %.0e", equality.tolerance);
+  return buffer + reference + ": " + std::string(equality.reason);
+}
+
+/// "--budget N (128): rows that are kept; ..."
+std::vector<std::string> options_text(const StageOptions& options) {
+  std::vector<std::string> list;
+  for (const StageOption& option : options)
+    list.push_back("--" + std::string(option.name) + " " + std::string(option.letter) + ": " + std::string(option.help));
+  return list;
 }
 
 JsonObject describe(const Stage& stage) {
@@ -26,7 +36,10 @@ JsonObject describe(const Stage& stage) {
       .set("idea", stage.idea)
       .set("families", families_text(stage))
       .set("tolerance", stage.equality.tolerance)
-      .set("reason", stage.equality.reason);
+      .set("reason", stage.equality.reason)
+      .set("reference", stage.equality.reference)
+      .set("lossy", stage.equality.lossy)
+      .set("options", options_text(stage.options));
   return object;
 }
 

@@ -33,7 +33,7 @@ Tensor<2> Decoder::feed(const std::vector<NewTokens>& batch, index_t (*count_wan
     for (const NewTokens& part : batch) {
       const std::vector<Token>& all = tokens_[part.sequence];
       const index_t known = remembered(part.sequence);
-      segments.push_back({part.sequence, fed.size(), all.size() - known});
+      segments.push_back({part.sequence, fed.size(), all.size() - known, known, std::span(all).subspan(known)});
       fed.insert(fed.end(), all.begin() + static_cast<std::ptrdiff_t>(known), all.end());
       for (index_t i = fed.size() - count_wanted(part); i < fed.size(); ++i) wanted.push_back(i);
     }
@@ -66,11 +66,16 @@ void Decoder::require_valid(const std::vector<NewTokens>& batch) const {
 }
 
 void Decoder::truncate(index_t sequence, index_t length) {
-  if (length > tokens_.at(sequence).size())
-    throw std::out_of_range("cannot truncate " + std::to_string(tokens_[sequence].size()) + " tokens to " +
-                            std::to_string(length));
+  require_held(length, tokens_.at(sequence).size());
   tokens_[sequence].resize(length);
   transformer_->truncate(sequence, length);
+}
+
+void Decoder::share(index_t from, index_t to, index_t length) {
+  require_held(length, tokens_.at(from).size());
+  const std::vector<Token> shared(tokens_[from].begin(), tokens_[from].begin() + static_cast<std::ptrdiff_t>(length));
+  transformer_->share(from, to, std::min(length, transformer_->length(from)));
+  tokens_.at(to) = shared;
 }
 
 }  // namespace kv

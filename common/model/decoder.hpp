@@ -40,11 +40,15 @@ class Decoder {
   index_t remembered(index_t sequence) const { return transformer_->length(sequence); }
   /// Forgets the tail of a sequence. @throws std::out_of_range when it is shorter than that
   void truncate(index_t sequence, index_t length);
+  /// Makes sequence `to` equal to the first `length` tokens of `from`; what the transformer cannot share is fed again.
+  /// @throws std::out_of_range when `from` is shorter than that
+  void share(index_t from, index_t to, index_t length);
+  /// The tokens so far were a prompt: for layers that choose at its end what they keep.
+  void prompt_ends(index_t sequence) { transformer_->prompt_ends(sequence); }
 
   index_t vocabulary() const { return transformer_->vocabulary(); }
   const Limits& limits() const { return limits_; }
-  /// Bytes allocated for what is remembered.
-  std::size_t state_bytes() const { return transformer_->state_bytes(); }
+  StateBytes state_bytes() const { return transformer_->state_bytes(); }
 
  private:
   /// Appends the tokens.  @param count_wanted of a part: how many of its last tokens' logits are wanted

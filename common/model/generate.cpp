@@ -37,6 +37,8 @@ Generation generate(Decoder& decoder, const std::vector<NewTokens>& prompts, con
   for (index_t step = 0; step < options.max_new_tokens && !batch.empty(); ++step) {
     const Stopwatch watch;
     const Tensor<2> logits = decoder.last_logits(batch);
+    if (step == 0)
+      for (const NewTokens& prompt : prompts) decoder.prompt_ends(prompt.sequence);
     std::vector<NewTokens> next_batch;
     std::vector<index_t> next_owner;
     for (index_t b = 0; b < batch.size(); ++b) {

@@ -20,6 +20,7 @@ Tensor<2> chosen_rows(const Tensor<2>& x, std::span<const index_t> wanted) {
 }  // namespace
 
 Tensor<2> LayerStack::logits(std::span<const Token> tokens, const Batch& batch, std::span<const index_t> wanted) {
+  for (const DecoderLayer& layer : parts_.layers) layer.attention->require_room(batch);
   return (*parts_.head)(chosen_rows(run_layers(embed(tokens), batch), wanted));
 }
 
@@ -40,13 +41,30 @@ Tensor<2> LayerStack::run_layers(Tensor<2> x, const Batch& batch) {
 }
 // [layers]
 
-void LayerStack::truncate(index_t sequence, index_t length) {
-  for (DecoderLayer& layer : parts_.layers)
-    if (layer.attention->length(sequence) > length) layer.attention->truncate(sequence, length);
+index_t LayerStack::truncate(index_t sequence, index_t length) {
+  for (bool even = false; !even;) {
+    even = true;  // until a layer keeps less than those before it
+    for (DecoderLayer& layer : parts_.layers) {
+      index_t kept = layer.attention->length(sequence);
+      if (kept > length) kept = layer.attention->truncate(sequence, length);
+      if (kept < length && &layer != &parts_.layers.front()) even = false;
+      length = std::min(length, kept);
+    }
+  }
+  return length;
 }
 
-std::size_t LayerStack::state_bytes() const {
-  std::size_t bytes = 0;
+index_t LayerStack::share(index_t from, index_t to, index_t length) {
+  for (DecoderLayer& layer : parts_.layers) length = layer.attention->share(from, to, length);
+  return truncate(to, length);
+}
+
+void LayerStack::prompt_ends(index_t sequence) {
+  for (DecoderLayer& layer : parts_.layers) layer.attention->prompt_ends(sequence);
+}
+
+StateBytes LayerStack::state_bytes() const {
+  StateBytes bytes;
   for (const DecoderLayer& layer : parts_.layers) bytes += layer.attention->state_bytes();
   return bytes;
 }

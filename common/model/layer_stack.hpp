@@ -29,16 +29,19 @@ struct LayerStackParts {
   float norm_epsilon;
 };
 
-/// Remembers what its layers remember. When one fails, those before it have already appended: truncate() evens them out.
+/// Remembers what its layers remember. Layers may forget in different ways; what one must be fed again, all are fed
+/// again. When one fails, those before it have already appended: truncate() evens them out.
 class LayerStack : public Transformer {
  public:
   explicit LayerStack(LayerStackParts parts) : parts_(std::move(parts)) {}
 
   Tensor<2> logits(std::span<const Token> tokens, const Batch& batch, std::span<const index_t> wanted) override;
   index_t length(index_t sequence) const override { return parts_.layers.front().attention->length(sequence); }
-  void truncate(index_t sequence, index_t length) override;
+  index_t truncate(index_t sequence, index_t length) override;
+  index_t share(index_t from, index_t to, index_t length) override;
+  void prompt_ends(index_t sequence) override;
   index_t vocabulary() const override { return parts_.head->outputs(); }
-  std::size_t state_bytes() const override;
+  StateBytes state_bytes() const override;
 
  private:
   Tensor<2> embed(std::span<const Token> tokens) const;

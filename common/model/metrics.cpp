@@ -24,7 +24,7 @@ double Metrics::decode_tokens_per_s() const {
 }
 
 double Metrics::state_bytes_per_token() const {
-  return state_tokens > 0 ? static_cast<double>(state_bytes) / static_cast<double>(state_tokens) : 0.0;
+  return state_tokens > 0 ? static_cast<double>(state_bytes.allocated) / static_cast<double>(state_tokens) : 0.0;
 }
 
 void Metrics::write(JsonObject& object) const {
@@ -35,7 +35,8 @@ void Metrics::write(JsonObject& object) const {
       .set("tpot_ms", tpot_ms())
       .set("prefill_tokens_per_s", prefill_tokens_per_s())
       .set("decode_tokens_per_s", decode_tokens_per_s())
-      .set("state_bytes", state_bytes)
+      .set("state_bytes", state_bytes.allocated)
+      .set("state_bytes_used", state_bytes.used)
       .set("state_bytes_per_token", state_bytes_per_token())
       .set("peak_rss_bytes", peak_rss_bytes());
 }

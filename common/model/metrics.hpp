@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "common/files/json.hpp"
+#include "common/model/attention.hpp"
 #include "common/tensor/tensor.hpp"
 
 namespace kv {
@@ -29,7 +30,7 @@ struct Metrics {
   index_t batch = 1;           ///< sequences
   double prefill_ms = 0.0;     ///< time to first token (TTFT)
   std::vector<double> step_ms;  ///< each decode step; a step gives one token per sequence
-  std::size_t state_bytes = 0;  ///< what the stage has allocated to remember
+  StateBytes state_bytes;       ///< what the stage has allocated to remember, and uses
   index_t state_tokens = 0;     ///< tokens in all sequences at the end
 
   double ttft_ms() const { return prefill_ms; }

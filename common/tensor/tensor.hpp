@@ -111,6 +111,11 @@ struct RowsView {
   index_t stride, count, width;
 };
 
+/// Rows first ... first+count-1.
+inline RowsView slice(const RowsView& rows, index_t first, index_t count) {
+  return {rows.data + first * rows.stride, rows.stride, count, rows.width};
+}
+
 /// The first `count` rows of head h in a (C,H,D) tensor: what head h sees of `count` tokens.
 inline RowsView head_rows(const Tensor<3>& x, index_t h, index_t count) {
   return {x.data() + h * x.shape(2), x.shape(1) * x.shape(2), count, x.shape(2)};

@@ -88,7 +88,7 @@ Holding holding(const Laboratory& laboratory, const std::string& stage, index_t 
     idle = std::max(idle, now.held - now.in_use);
   });
   const HeapHolding after = heap_holding();
-  return {.state_bytes = decoder.state_bytes(),
+  return {.state_bytes = decoder.state_bytes().allocated,
           .in_use = above(after.in_use, before.in_use),
           .held = above(after.held, before.held),
           .idle = idle,

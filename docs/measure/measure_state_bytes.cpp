@@ -9,13 +9,13 @@ void measure_state_bytes(const Laboratory& laboratory, Report& report) {
   std::vector<JsonObject> rows;
   for (const std::string& stage : first_stages) {
     Decoder decoder = laboratory.decoder(stage);
-    Series series{stage, {{0, static_cast<double>(decoder.state_bytes()) / 1000}}};
+    Series series{stage, {{0, static_cast<double>(decoder.state_bytes().allocated) / 1000}}};
     for (auto next = text.begin(); next != text.end(); next += step) {
       if (stage != "uncached") decoder.last_logits({{0, {next, next + step}}});  // uncached keeps nothing at any length
       const auto tokens = static_cast<index_t>(next - text.begin()) + step;
-      series.points.push_back({static_cast<double>(tokens), static_cast<double>(decoder.state_bytes()) / 1000});
+      series.points.push_back({static_cast<double>(tokens), static_cast<double>(decoder.state_bytes().allocated) / 1000});
       JsonObject row;
-      row.set("stage", stage).set("tokens", tokens).set("state_bytes", decoder.state_bytes());
+      row.set("stage", stage).set("tokens", tokens).set("state_bytes", decoder.state_bytes().allocated);
       rows.push_back(row);
     }
     plot.series.push_back(series);

@@ -221,11 +221,12 @@ void add_decode_attention(std::vector<Item>& items, Buffers& buffers) {
   for (const Case c : {Case{"attention 16 heads x 8192 latents of 576", 16, 576, 512, true}, Case{"attention 4 heads x 8192 rows of 128", 4, 128, 128, false}}) {
     const index_t size = S * (c.values_are_keys ? c.width : c.width + c.summed);
     items.push_back({c.name, 2.0 * static_cast<double>(c.heads * S * (c.width + c.summed)), 4.0 * static_cast<double>(size),
-                     [=, &buffers, visible = std::vector<index_t>(c.heads, S)] {
+                     [=, &buffers, visible = std::vector<Visible>(c.heads, {0, S})] {
                        const float* rows = buffers.next(size);
                        const RowsView keys{rows, c.width, S, c.width};
                        const RowsView values{c.values_are_keys ? rows : rows + S * c.width, c.values_are_keys ? c.width : c.summed, S, c.summed};
-                       attend_shared({buffers.queries.data(), c.width, c.heads, c.width}, visible, {keys, values}, buffers.out.data());
+                       const RowsView queries{buffers.queries.data(), c.width, c.heads, c.width};
+                       attend_shared({queries, queries, visible}, ContiguousRows({keys, values}, 1), 0, buffers.out.data());
                      }});
   }
 }

@@ -3,7 +3,7 @@
 set(KV_DOUBLE_SOURCES
   common/model/attention.cpp common/tensor/rms_norm.cpp common/tensor/rope.cpp
   chapters/01_uncached_attention/attend.cpp chapters/01_uncached_attention/attend_shared.cpp
-  chapters/01_uncached_attention/head_projection.cpp
+  chapters/01_uncached_attention/head_projection.cpp chapters/01_uncached_attention/row_source.cpp
   chapters/03_preallocated_cache/head_cache.cpp chapters/03_preallocated_cache/preallocated_attention.cpp)
 file(GLOB KV_LATENT_SOURCES RELATIVE ${PROJECT_SOURCE_DIR} CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/chapters/04_*/*.cpp)
 list(APPEND KV_DOUBLE_SOURCES ${KV_LATENT_SOURCES})

@@ -31,7 +31,7 @@ std::vector<Stage> stages_of_layers(Family family) {
 
 std::vector<Stage> whole_stages(Family family) {
   std::vector<Stage> result = stages(family);
-  std::erase_if(result, [](const Stage& stage) { return std::holds_alternative<MakeLayerAttention>(stage.make); });
+  std::erase_if(result, [](const Stage& stage) { return std::holds_alternative<MakeLayers>(stage.make); });
   return result;
 }
 

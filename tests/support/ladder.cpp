@@ -1,3 +1,4 @@
+#include "tests/support/feed.hpp"
 #include "tests/support/ladder.hpp"
 
 #include <limits>
@@ -37,7 +38,7 @@ Feeder feeder(const MakeAttention& make, const RandomProjection& heads, index_t 
 }  // namespace
 
 RandomProjection::RandomProjection(HeadSizes sizes, index_t model_width, bool norms, unsigned seed) : width(model_width) {
-  const auto [H, G, D, W] = sizes;
+  const auto [H, G, D, W, window] = sizes;
   const Tensor<2> query = weight(H * D, width, seed), key = weight(G * D, width, seed + 1),
                   value = weight(G * W, width, seed + 2), output = weight(width, H * W, seed + 3);
   const Tensor<1> query_norm = norm_weight(norms, D, seed + 4), key_norm = norm_weight(norms, D, seed + 5);
@@ -81,7 +82,7 @@ Tensor<2> Feeder::operator()(const std::vector<NewRows>& batch) {
     segments.push_back({sequence, x.shape(0), count});
     x = stack(x, rows(whole[sequence], known, count));
   }
-  const Tensor<2> y = attention_->forward(x, segments);
+  const Tensor<2> y = feed(*attention_, x, segments);
   REQUIRE(y.shape(0) == x.shape(0));
   Tensor<2> fresh;
   for (index_t b = 0; b < batch.size(); ++b) {
@@ -239,12 +240,12 @@ void refuses_wrong_shapes(const MakeAttention& make) {
   untouched({{0, x}, {1, next}});
   const index_t known = used.attention().length(0), known_other = used.attention().length(1);
   const Tensor<2> wide = random_tensor<2>({2, heads.width + 1}, 52);
-  const std::string message = shape_error_of([&] { used.attention().forward(wide, {{0, 0, 2}}); });
+  const std::string message = shape_error_of([&] { feed(used.attention(), wide, {{0, 0, 2}}); });
   CAPTURE(message);
   CHECK(holds(message, "(2," + std::to_string(heads.width + 1) + ")"));
   CHECK(holds(message, "(2," + std::to_string(heads.width) + ")"));
-  CHECK(holds(shape_error_of([&] { used.attention().forward(next, {{0, 0, 1}}); }), "(2)"));  // a row of nobody
-  CHECK(holds(shape_error_of([&] { used.attention().forward(next, {{0, 0, 1}, {1, 1, 2}}); }), "(2)"));
+  CHECK(holds(shape_error_of([&] { feed(used.attention(), next, {{0, 0, 1}}); }), "(2)"));  // a row of nobody
+  CHECK(holds(shape_error_of([&] { feed(used.attention(), next, {{0, 0, 1}, {1, 1, 2}}); }), "(2)"));
   CHECK(used.attention().length(0) == known);
   CHECK(used.attention().length(1) == known_other);
   CHECK(exact(used({{0, next}, {1, x}}), untouched({{0, next}, {1, x}})));

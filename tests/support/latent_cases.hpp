@@ -9,6 +9,7 @@
 #include "chapters/decoders.hpp"
 #include "common/files/npy.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/feed.hpp"
 #include "tests/support/latent_oracle.hpp"
 #include "tests/support/temporary.hpp"
 
@@ -56,7 +57,7 @@ inline Tensor<2> run_in_chunks(Attention& attention, const Tensor<2>& x, const s
   Tensor<2> result = empty<2>({x.shape(0), x.shape(1)});
   index_t first = 0;
   for (const index_t T : chunks) {
-    put_rows(result, first, attention.forward(rows(x, first, T), {{sequence, 0, T}}));
+    put_rows(result, first, feed(attention, rows(x, first, T), {{sequence, 0, T}}));
     first += T;
   }
   return result;

@@ -184,7 +184,7 @@ Doubles<2> linear(const Doubles<2>& x, const Doubles<2>& weight) {
 }
 
 Doubles<2> attention_layer(const Doubles<2>& x, const AttentionWeights& weights) {
-  const auto [H, G, D, W] = weights.sizes;
+  const auto [H, G, D, W, window] = weights.sizes;
   const Doubles<3> queries =
       heads_of(norm_and_rotate(linear(x, weights.query), H, D, weights.query_norm, weights), H);
   const Doubles<3> keys = heads_of(norm_and_rotate(linear(x, weights.key), G, D, weights.key_norm, weights), G);
