@@ -10,6 +10,9 @@
 #include "chapters/04_latent_cache/decompressed_attention.hpp"
 #include "chapters/04_latent_cache/latent_attention.hpp"
 #include "chapters/06_cuda_kernels/cuda_stages.hpp"
+#include "chapters/07_long_context/ring_attention.hpp"
+#include "chapters/07_long_context/streaming_attention.hpp"
+#include "chapters/07_long_context/streaming_latents.hpp"
 #include "common/files/error.hpp"
 
 namespace kv {
@@ -18,6 +21,7 @@ namespace {
 constexpr Equality exact{};
 constexpr Equality on_device{1e-4, "sums in the order of threads and tiles; prompts as two bf16 numbers each, 16 bits"};
 constexpr Equality absorbed{1e-5, "q.(Wc) is computed as (W'q).c, another order of the sums"};
+constexpr Equality forgets{.reason = "rows between the sinks and the window are forgotten", .lossy = true};
 const std::vector<Family> every_family{Family::gqa, Family::mla}, latent{Family::mla};
 
 /// Layers whose attention is made from who makes the heads, and the limits.
@@ -41,6 +45,29 @@ template <class StageAttention>
 MakeLayer on_absorbed_latents(const Checkpoint& checkpoint, const Limits& limits, const StageOptions&) {
   return [=](index_t layer) -> LayerHalves {
     return {std::make_unique<StageAttention>(latent_projection(checkpoint, layer), absorption(checkpoint, layer), limits)};
+  };
+}
+
+StreamingSizes streaming_sizes(const Json& config, const StageOptions& options) {
+  const index_t context = model_sizes(config).context;
+  StreamingSizes sizes{.sinks = options.size("sinks"), .budget = options.size("budget")};
+  if (!options.is_given("budget")) sizes.budget = std::min(sizes.budget, context);
+  if (sizes.budget <= sizes.sinks)
+    throw UsageError("--budget " + std::to_string(sizes.budget) + " leaves no row for a window beside " +
+                     std::to_string(sizes.sinks) + " sinks: it must be larger than --sinks");
+  if (sizes.budget > context)
+    throw UsageError("--budget " + std::to_string(sizes.budget) + " is more than the model's context of " +
+                     std::to_string(context) + " (max_position_embeddings)");
+  return sizes;
+}
+
+MakeLayer streaming(const Checkpoint& checkpoint, const Limits& limits, const StageOptions& options) {
+  const StreamingSizes sizes = streaming_sizes(checkpoint.config(), options);
+  return [=](index_t layer) -> LayerHalves {
+    if (family(checkpoint.config()) == Family::gqa)
+      return {std::make_unique<StreamingAttention>(head_projection(checkpoint, layer), limits, sizes)};
+    return {std::make_unique<StreamingLatents>(latent_projection(checkpoint, layer), absorption(checkpoint, layer), limits,
+                                               sizes)};
   };
 }
 
@@ -69,6 +96,11 @@ const std::vector<Stage>& stages() {
        MakeTransformer(make_cuda_naive)},
       {"cuda-absorbed", cuda_chapter, "kernels for the whole model, latents", latent, on_device,
        MakeTransformer(make_cuda_absorbed)},
+      {"ring", 7, "rows that a layer's own window still shows", {Family::gqa}, exact, MakeLayers(on_heads<RingAttention>)},
+      {"streaming", 7, "the first rows and the latest ones, a budget in all", every_family, forgets, MakeLayers(streaming),
+       {{"budget", "N", "rows that a token sees, its own counted (default 256)", 256, 1, 1 << 24},
+        {"sinks", "N", "of these, rows from the first token on that stay for ever (default 4)", 4, 0, 1 << 24}},
+       true},
   };
   return table;
 }

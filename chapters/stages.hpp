@@ -45,6 +45,7 @@ struct Stage {
   Equality equality;
   std::variant<MakeLayers, MakeTransformer> make;
   StageOptions options = {};
+  bool is_bounded = false;  ///< positions are counted among the rows that are kept: a text may outgrow the model's context
 };
 
 /// All stages, in the order of the book.

@@ -161,7 +161,7 @@ Doubles<3> masked_attention(const Tensor<3>& queries, const Tensor<3>& sink_quer
       std::vector<double> weights(self + 1, 0.0);
       double sum = 0.0;
       for (index_t s = 0; s <= self; ++s) {
-        const bool near = self - s < window, is_sink = s < sinks;
+        const bool near = self - s < window || self + 1 <= window + sinks, is_sink = s < sinks;
         if (!near && !is_sink) continue;
         double score = 0.0;
         const Tensor<3>& asks = near ? queries : sink_queries;

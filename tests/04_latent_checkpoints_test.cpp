@@ -72,6 +72,7 @@ TEST_CASE("logits of DeepSeek checkpoints agree with transformers in every stage
   const Tensor<2> reference = logits(golden_folder(name), find_stage("uncached"), tokens);
   CHECK(relative_difference(reference, expected) < golden_tolerance);
   for (const Stage& stage : kv::test::stages_of_layers(Family::mla)) {
+    if (stage.equality.lossy) continue;
     CAPTURE(stage.name);
     const Tensor<2> found = logits(golden_folder(name), stage, tokens);
     CHECK(relative_difference(found, expected) < golden_tolerance);

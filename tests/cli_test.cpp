@@ -393,6 +393,28 @@ TEST_CASE("bench prints the fields that the design promises", "[cli]") {
   CHECK(holds(output_of({"bench", "--model", files.path().string(), "--prompt-tokens", "3", "--new-tokens", "1"}), "TTFT"));
 }
 
+TEST_CASE("a stage's options belong to it, and every command that takes a stage takes them", "[cli]") {
+  const Words logits{"logits", "--model", tiny, "--tokens", "1,2,3,4,5,6,7,8,9", "--output", "/dev/null"};
+  const auto with = [](Words words, const Words& more) {
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  };
+  output_of(with(logits, {"--stage", "streaming", "--budget", "4", "--sinks", "1"}));
+  output_of({"bench", "--model", tiny, "--stage", "streaming", "--budget=8", "--prompt-tokens", "20", "--new-tokens", "2"});
+  CHECK(holds(failure_of(with(logits, {"--stage", "preallocated", "--budget", "4"}), 2), "--budget is no option of stage preallocated"));
+  CHECK(holds(failure_of({"compare", "--model", tiny, "--stages", "1,2", "--sinks", "4"}, 2), "--sinks is no option of stages uncached, concat"));
+  CHECK(holds(failure_of(with(logits, {"--stage", "streaming", "--budget", "0"}), 2), "--budget 0: needs a whole number from 1 to"));
+  CHECK(holds(failure_of(with(logits, {"--stage", "streaming", "--budget", "4"}), 2), "leaves no row for a window beside 4 sinks"));
+  CHECK(holds(failure_of(with(logits, {"--stage", "streaming", "--budget", "100000"}), 2), "more than the model's context"));
+  CHECK(holds(failure_of({"inspect", "--budget", "4"}, 2), "unknown option '--budget'"));
+  CHECK(holds(output_of({"generate", "--help"}), "--budget N"));
+  const Json runs = json_of({"compare", "--model", tiny, "--stages", "1,streaming", "--budget", "12", "--max-new-tokens", "30", "--json"}).at("runs");
+  CHECK(runs.at(1).at("promise_holds").flag());
+  CHECK(runs.at(1).at("loss").number() > runs.at(1).at("reference_loss").number());  // it has forgotten the story
+  CHECK(runs.at(1).at("first_other_token").size() < 30);
+  CHECK(holds(output_of({"compare", "--model", tiny, "--stages", "1,streaming", "--budget", "12", "--max-new-tokens", "30"}), "other text from token"));
+}
+
 // ---- text: the shipped models. Their weights may change, so no test here knows what they say ----
 
 TEST_CASE("generate: the same text from every stage", "[cli]") {

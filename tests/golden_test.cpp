@@ -38,6 +38,7 @@ void check_all_stages(const std::string& name) {
   REQUIRE(tokens.size() > 20);
   REQUIRE(expected.shape(0) == tokens.size());
   for (const Stage& stage : stages_of_layers(family(checkpoint.config()))) {
+    if (stage.equality.lossy) continue;
     CAPTURE(stage.name);
     Decoder decoder = make_decoder(checkpoint, stage, {.sequences = 1, .capacity = tokens.size()});
     CHECK(close(logits_in_chunks(decoder, 0, tokens, {tokens.size() - 4, 1, 3}), expected,

@@ -77,6 +77,7 @@ void stages_keep_their_promise(const Checkpoint& checkpoint) {
   const std::vector<Token> tokens = random_tokens(41, model_sizes(checkpoint.config()).vocabulary, 5);
   const Tensor<2> expected = whole_logits(checkpoint, find_stage("uncached"), tokens);
   for (const Stage& stage : stages(family(checkpoint.config()))) {
+    if (stage.equality.lossy) continue;
     CAPTURE(stage.name);
     Decoder decoder = make_decoder(checkpoint, stage, {.sequences = 1, .capacity = 41});
     const Tensor<2> found = logits_in_chunks(decoder, 0, tokens, {13, 1, 1, 20, 6});

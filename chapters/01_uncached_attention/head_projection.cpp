@@ -37,17 +37,25 @@ GroupedProjection::GroupedProjection(Weights weights, HeadSizes sizes, Rope rope
 // [project]
 Heads GroupedProjection::project(const Tensor<2>& x, std::span<const index_t> positions) const {
   require_position_for_every_row(positions, x);
-  Heads heads{split_heads((*weights_.query)(x), sizes_.query_heads),
-              split_heads((*weights_.key)(x), sizes_.key_value_heads),
-              split_heads((*weights_.value)(x), sizes_.key_value_heads)};
-  norm_every_head(heads.queries, weights_.query_norm, weights_.norm_epsilon);
-  norm_every_head(heads.keys, weights_.key_norm, weights_.norm_epsilon);
   const RopeTable table = rope_.table(positions);
-  rotate_every_head(heads.queries, table);
-  rotate_every_head(heads.keys, table);
-  return heads;
+  const index_t H = sizes_.query_heads, G = sizes_.key_value_heads;
+  return {turned((*weights_.query)(x), H, weights_.query_norm, table),
+          turned((*weights_.key)(x), G, weights_.key_norm, table), split_heads((*weights_.value)(x), G)};
+}
+
+Tensor<3> GroupedProjection::turned(const Tensor<2>& projected, index_t heads, const Tensor<1>& norm,
+                                    const RopeTable& table) const {
+  Tensor<3> result = split_heads(projected, heads);
+  norm_every_head(result, norm, weights_.norm_epsilon);
+  rotate_every_head(result, table);
+  return result;
 }
 // [project]
+
+Tensor<3> GroupedProjection::queries(const Tensor<2>& x, std::span<const index_t> positions) const {
+  require_position_for_every_row(positions, x);
+  return turned((*weights_.query)(x), sizes_.query_heads, weights_.query_norm, rope_.table(positions));
+}
 
 Tensor<2> GroupedProjection::output(const Tensor<3>& mixed) const { return (*weights_.output)(join_heads(mixed)); }
 

@@ -28,6 +28,8 @@ struct HeadSizes {
 struct HeadProjection {
   /// @param x (N,M)  @param positions (N), absolute  @throws ShapeError
   virtual Heads project(const Tensor<2>& x, std::span<const index_t> positions) const = 0;
+  /// The queries alone, at positions that need not be the tokens' own.  @return (N,H,D)
+  virtual Tensor<3> queries(const Tensor<2>& x, std::span<const index_t> positions) const = 0;
   /// @param mixed (N,H,W), what every head has attended to  @return (N,M)
   virtual Tensor<2> output(const Tensor<3>& mixed) const = 0;
   virtual HeadSizes sizes() const = 0;
@@ -46,10 +48,14 @@ class GroupedProjection : public HeadProjection {
   GroupedProjection(Weights weights, HeadSizes sizes, Rope rope);
 
   Heads project(const Tensor<2>& x, std::span<const index_t> positions) const override;
+  Tensor<3> queries(const Tensor<2>& x, std::span<const index_t> positions) const override;
   Tensor<2> output(const Tensor<3>& mixed) const override;
   HeadSizes sizes() const override { return sizes_; }
 
  private:
+  /// Heads from a projection: split, normed if there is a norm, turned.
+  Tensor<3> turned(const Tensor<2>& projected, index_t heads, const Tensor<1>& norm, const RopeTable& table) const;
+
   Weights weights_;
   HeadSizes sizes_;
   Rope rope_;

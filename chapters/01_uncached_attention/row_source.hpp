@@ -71,16 +71,17 @@ struct Visible {
 
 inline constexpr index_t no_window = std::numeric_limits<index_t>::max();
 
-/// The causal mask: a token sees itself and those before it, of these the nearest `window`, itself counted.
+/// The causal mask: a token sees itself and those before it; of these the nearest `window`, itself counted, and the first
+/// `sinks`. As long as that is everything, it is one range.
 struct CausalMask {
-  index_t position;             ///< of the first token
+  index_t position;  ///< of the first token
   index_t window = no_window;
-  index_t sinks = 0;            ///< rows from the first on that are seen for ever
+  index_t sinks = 0;
 
   /// Of the token at position + t.
   Visible operator()(index_t t) const {
     const index_t end = position + t + 1;
-    return end <= window ? Visible{0, end} : Visible{end - window, end, std::min(sinks, end - window)};
+    return end - std::min(end, sinks) <= window ? Visible{0, end} : Visible{end - window, end, sinks};
   }
 };
 

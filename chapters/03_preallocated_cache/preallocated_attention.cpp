@@ -41,10 +41,6 @@ index_t PreallocatedAttention::share(index_t from, index_t to, index_t length) {
   return length;
 }
 
-StateBytes PreallocatedAttention::state_bytes() const {
-  StateBytes bytes;
-  for (const HeadCache& cache : caches_) bytes += cache.bytes();
-  return bytes;
-}
+StateBytes PreallocatedAttention::state_bytes() const { return bytes_of_all(caches_); }
 
 }  // namespace kv

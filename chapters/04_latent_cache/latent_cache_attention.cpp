@@ -36,10 +36,6 @@ index_t LatentCacheAttention::share(index_t from, index_t to, index_t length) {
   return length;
 }
 
-StateBytes LatentCacheAttention::state_bytes() const {
-  StateBytes bytes;
-  for (const LatentCache& cache : caches_) bytes += cache.bytes();
-  return bytes;
-}
+StateBytes LatentCacheAttention::state_bytes() const { return bytes_of_all(caches_); }
 
 }  // namespace kv

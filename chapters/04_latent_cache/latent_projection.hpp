@@ -37,7 +37,7 @@ class LatentProjection : public HeadProjection {
   Tensor<2> latents(const Tensor<2>& x, std::span<const index_t> positions) const;
 
   /// Every head's query: plain part, then rotated part; times the softmax factor.  @return (N,H,D)
-  Tensor<3> queries(const Tensor<2>& x, std::span<const index_t> positions) const;
+  Tensor<3> queries(const Tensor<2>& x, std::span<const index_t> positions) const override;
 
   /// Keys and values of all heads.
   struct Expanded {

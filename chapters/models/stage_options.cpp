@@ -33,12 +33,13 @@ void StageOptions::set(std::string_view name, std::string_view text) {
                      (option->is_fraction ? "" : "whole ") + "number from " + text_of(option->least) + " to " +
                      text_of(option->most));
   option->value = value;
+  option->is_given = true;
 }
 
-double StageOptions::number(std::string_view name) const {
+const StageOption& StageOptions::at(std::string_view name) const {
   const auto option = std::ranges::find(options_, name, &StageOption::name);
   if (option == options_.end()) throw std::logic_error("the stage has no option " + std::string(name));
-  return option->value;
+  return *option;
 }
 
 }  // namespace kv

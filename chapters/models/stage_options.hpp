@@ -16,6 +16,7 @@ struct StageOption {
   double value;            ///< the default, until it is set
   double least, most;
   bool is_fraction = false;
+  bool is_given = false;   ///< set by the user: never changed to what would fit
 };
 
 /// The options of a stage and their values.
@@ -28,13 +29,16 @@ class StageOptions {
   /// @throws UsageError for an option that the stage does not have, or a value outside its range
   void set(std::string_view name, std::string_view text);
   /// @throws std::logic_error for an option that the stage does not have
-  double number(std::string_view name) const;
+  double number(std::string_view name) const { return at(name).value; }
+  bool is_given(std::string_view name) const { return at(name).is_given; }
   index_t size(std::string_view name) const { return static_cast<index_t>(number(name)); }
 
   auto begin() const { return options_.begin(); }
   auto end() const { return options_.end(); }
 
  private:
+  const StageOption& at(std::string_view name) const;
+
   std::vector<StageOption> options_;
 };
 

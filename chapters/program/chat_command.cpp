@@ -17,7 +17,7 @@ class Conversation {
   Conversation(const Checkpoint& checkpoint, const Stage& stage, const Arguments& arguments)
       : tokenizer_(open_tokenizer(checkpoint)),
         format_(require_format(checkpoint)),
-        decoder_(load_decoder(checkpoint, stage, {.sequences = 1, .capacity = capacity(checkpoint, arguments)})) {
+        decoder_(load_decoder(checkpoint, stage, {.sequences = 1, .capacity = capacity(checkpoint, stage, arguments)})) {
     options_.max_new_tokens = arguments.size_or("--max-new-tokens", 256, 1);
     options_.sampling = sampling(checkpoint, arguments);
     options_.stop = stop_tokens(checkpoint);
@@ -46,9 +46,9 @@ class Conversation {
   }
 
  private:
-  static index_t capacity(const Checkpoint& checkpoint, const Arguments& arguments) {
+  static index_t capacity(const Checkpoint& checkpoint, const Stage& stage, const Arguments& arguments) {
     const index_t context = model_sizes(checkpoint.config()).context;
-    return require_context(checkpoint, arguments.size_or("--capacity", std::min<index_t>(context, 4096), 1));
+    return require_context(checkpoint, stage, arguments.size_or("--capacity", std::min<index_t>(context, 4096), 1));
   }
 
   ChatFormat require_format(const Checkpoint& checkpoint) const {

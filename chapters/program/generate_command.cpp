@@ -23,7 +23,7 @@ void run(const Arguments& arguments) {
                           .stop = stop_tokens(checkpoint)};
   if (!json)
     options.on_token = [&](index_t, Token token) { std::cout << stream.push(token) << std::flush; };
-  const index_t capacity = require_context(checkpoint, tokens.size() + options.max_new_tokens - 1);
+  const index_t capacity = require_context(checkpoint, stage, tokens.size() + options.max_new_tokens - 1);
   Decoder decoder = load_decoder(checkpoint, stage, {.sequences = 1, .capacity = capacity});
   if (!json) std::cout << prompt << std::flush;
   const Generation generation = generate(decoder, {{0, tokens}}, options);

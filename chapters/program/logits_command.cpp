@@ -74,7 +74,8 @@ void run(const Arguments& arguments) {
   const std::vector<index_t> chunks = parse_chunks(arguments, tokens.size());
   const std::string output = arguments.text("--output");
   const Checkpoint checkpoint = open_checkpoint(arguments);
-  Decoder decoder = load_decoder(checkpoint, stage, {.sequences = 1, .capacity = require_context(checkpoint, tokens.size())});
+  const index_t capacity = require_context(checkpoint, stage, tokens.size());
+  Decoder decoder = load_decoder(checkpoint, stage, {.sequences = 1, .capacity = capacity});
   Tensor<2> logits = empty<2>({tokens.size(), decoder.vocabulary()});
   const index_t prompt_tokens = arguments.size_or("--prompt-tokens", tokens.size());
   index_t next = 0;

@@ -54,9 +54,9 @@ std::vector<Stage> chosen_stages(const Arguments& arguments, std::vector<Stage> 
 /// --threads
 void apply_threads(const Arguments& arguments);
 
-/// The largest capacity the checkpoint is made for, or what was asked for if it is less.
-/// @throws Error when more tokens are asked for than the checkpoint's context
-index_t require_context(const Checkpoint& checkpoint, index_t tokens);
+/// The tokens that were asked for.
+/// @throws Error when the checkpoint's context has fewer positions, and the stage needs one for each token
+index_t require_context(const Checkpoint& checkpoint, const Stage& stage, index_t tokens);
 
 /// make_decoder, with a line on a terminal while the weights are packed.
 Decoder load_decoder(const Checkpoint& checkpoint, const Stage& stage, const Limits& limits);

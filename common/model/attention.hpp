@@ -35,6 +35,14 @@ struct StateBytes {
   bool operator==(const StateBytes&) const = default;
 };
 
+/// What several stores of rows hold together.
+template <class Stores>
+StateBytes bytes_of_all(const Stores& stores) {
+  StateBytes sum;
+  for (const auto& store : stores) sum += store.bytes();
+  return sum;
+}
+
 /// Attention of one layer over any number of sequences.
 struct Attention {
   /// Appends the rows of x to their sequences and attends, every row to itself and to those before it that it may see.
