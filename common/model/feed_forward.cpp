@@ -8,8 +8,10 @@ DenseFeedForward::DenseFeedForward(std::shared_ptr<const Linear> gate, std::shar
                                    std::shared_ptr<const Linear> down)
     : gate_(std::move(gate)), up_(std::move(up)), down_(std::move(down)) {}
 
+// [forward]
 Tensor<2> DenseFeedForward::forward(const Tensor<2>& x) const {
   return (*down_)(swiglu((*gate_)(x), (*up_)(x)));
 }
+// [forward]
 
 }  // namespace kv

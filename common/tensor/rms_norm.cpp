@@ -9,6 +9,7 @@
 
 namespace kv {
 
+// [row]
 void rms_norm(std::span<float> x, std::span<const float> weight, float epsilon) {
   require_shape("rms_norm: weight (M)", std::array{index_t{weight.size()}}, std::array{index_t{x.size()}});
   if (x.empty()) return;
@@ -17,6 +18,7 @@ void rms_norm(std::span<float> x, std::span<const float> weight, float epsilon) 
   const float factor = 1.0f / std::sqrt(squares / static_cast<float>(x.size()) + epsilon);
   for (index_t i = 0; i < x.size(); ++i) x[i] = x[i] * factor * weight[i];
 }
+// [row]
 
 Tensor<2> rms_norm(const Tensor<2>& x, const Tensor<1>& weight, float epsilon) {
   const index_t N = x.shape(0), M = x.shape(1);

@@ -46,6 +46,7 @@ double yarn_table_magnitude(const Json& scaling) {
 
 }  // namespace
 
+// [table]
 RopeTable Rope::table(std::span<const index_t> positions) const {
   RopeTable table{empty<2>({positions.size(), frequencies.size()}), empty<2>({positions.size(), frequencies.size()})};
   for (index_t n = 0; n < positions.size(); ++n)
@@ -56,13 +57,16 @@ RopeTable Rope::table(std::span<const index_t> positions) const {
     }
   return table;
 }
+// [table]
 
+// [frequencies]
 std::vector<double> rope_frequencies(index_t width, double theta) {
   std::vector<double> result;
   for (index_t i = 0; i < width / 2; ++i)
     result.push_back(std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(width)));
   return result;
 }
+// [frequencies]
 
 std::vector<double> llama3_frequencies(std::vector<double> plain, double factor, double low_frequency_factor,
                                        double high_frequency_factor, double original_length) {
@@ -134,6 +138,7 @@ Rope read_rope(const Json& config, index_t width) {
   return rope;
 }
 
+// [half_split]
 void rotate_half_split(std::span<float> x, std::span<const float> cos, std::span<const float> sin) {
   const index_t half = x.size() / 2;
   for (index_t i = 0; i < half; ++i) {
@@ -142,6 +147,7 @@ void rotate_half_split(std::span<float> x, std::span<const float> cos, std::span
     x[i + half] = b * cos[i] + a * sin[i];
   }
 }
+// [half_split]
 
 void rotate_interleaved(std::span<float> x, std::span<const float> cos, std::span<const float> sin) {
   for (index_t i = 0; i < x.size() / 2; ++i) {
