@@ -25,8 +25,9 @@ struct Text {
 // ---- texts ----
 
 /// At most as many tokens as asked for and as the model can look back on.
-std::vector<Token> first_tokens(const Checkpoint& checkpoint, const Arguments& arguments, const std::string& text) {
-  std::vector<Token> tokens = encode_prompt(checkpoint, open_tokenizer(checkpoint), text);
+std::vector<Token> first_tokens(const Checkpoint& checkpoint, const Tokenizer& tokenizer, const Arguments& arguments,
+                                const std::string& text) {
+  std::vector<Token> tokens = encode_prompt(checkpoint, tokenizer, text);
   const index_t limit = std::min(arguments.size_or("--tokens", default_tokens, 2), model_sizes(checkpoint.config()).context);
   tokens.resize(std::min(tokens.size(), limit));
   return tokens;
@@ -34,10 +35,11 @@ std::vector<Token> first_tokens(const Checkpoint& checkpoint, const Arguments& a
 
 std::vector<Text> texts(const Checkpoint& checkpoint, const Arguments& arguments) {
   if (arguments.has("--prompt") == arguments.has("--file")) throw UsageError("give either --prompt or --file");
+  const Tokenizer tokenizer = open_tokenizer(checkpoint);
   std::vector<Text> result;
   const auto add = [&](const std::string& name, const std::string& text) {
     show_progress(name + " ...");
-    std::vector<Token> tokens = first_tokens(checkpoint, arguments, text);
+    std::vector<Token> tokens = first_tokens(checkpoint, tokenizer, arguments, text);
     result.push_back({name, tokens, expert_usage(checkpoint, tokens)});
   };
   if (arguments.has("--prompt"))
@@ -192,29 +194,8 @@ void write_svg(const std::string& path, const HeatMap& map) {
   if (!file.flush()) throw Error(path + ": cannot be written");
 }
 
-/// The bias rule on a router alone.
-void print_balance(const Arguments& arguments) {
-  BalanceTrial trial;
-  const std::vector<double> with = simulate_balance(trial);
-  const float speed = std::exchange(trial.speed, 0.0f);
-  const std::vector<double> without = simulate_balance(trial);
-  if (arguments.has("--json")) {
-    std::vector<JsonObject> steps;
-    for (index_t i = 0; i < with.size(); ++i) steps.push_back(JsonObject().set("step", i).set("with_bias", with[i]).set("without_bias", without[i]));
-    std::cout << JsonObject().set("experts", trial.experts).set("chosen", trial.chosen).set("tokens", trial.tokens).set("speed", static_cast<double>(speed)).set("steps", steps).text() << "\n";
-    return;
-  }
-  std::cout << "A router alone: " << trial.chosen << " of " << trial.experts << " experts, " << trial.tokens
-            << " random tokens a step, some experts liked more than others.\nThe bias moves by " << decimal(speed, 3)
-            << " a step. Largest violation: the busiest expert's load over the mean, less 1.\n\n";
-  Table table({"step", "without bias", "with bias"});
-  for (const index_t step : {0, 10, 20, 40, 80, 160, 299}) table.add({std::to_string(step), decimal(without[step], 2), decimal(with[step], 2)});
-  std::cout << table.text();
-}
-
 void run(const Arguments& arguments) {
   apply_threads(arguments);
-  if (arguments.has("--balance")) return print_balance(arguments);
   const Checkpoint checkpoint = open_checkpoint(arguments);
   family(checkpoint.config());
   const MixtureSizes sizes = mixture_sizes(checkpoint.config());
@@ -254,7 +235,6 @@ const Command experts_command{"experts",
                                {"--file", "A,B,...", "or text files, each a kind of text"},
                                {"--tokens", "N", "at most N tokens of each (default 512)"},
                                {"--ablate", "", "switch off one expert at a time and measure the loss"},
-                               {"--balance", "", "instead: the bias rule on a router alone, without a model"},
                                {"--svg", "FILE", "write a heat map: usage, or with --ablate the loss added"},
                                threads_option, json_option},
                               run};

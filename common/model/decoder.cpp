@@ -1,6 +1,6 @@
 #include "common/model/decoder.hpp"
 
-#include <set>
+#include <algorithm>
 
 #include "common/files/error.hpp"
 
@@ -9,49 +9,52 @@ namespace kv {
 Decoder::Decoder(std::unique_ptr<Transformer> transformer, const Limits& limits)
     : transformer_(std::move(transformer)), limits_(limits), tokens_(limits.sequences) {}
 
-Tensor<2> Decoder::logits(const std::vector<NewTokens>& batch) {
-  return feed(batch, [](const NewTokens& part) -> index_t { return part.tokens.size(); });
-}
+Tensor<2> Decoder::logits(const std::vector<NewTokens>& batch) { return feed(batch, &Step::rows_of_new_tokens); }
 
-Tensor<2> Decoder::last_logits(const std::vector<NewTokens>& batch) {
-  return feed(batch, [](const NewTokens&) -> index_t { return 1; });
-}
+Tensor<2> Decoder::last_logits(const std::vector<NewTokens>& batch) { return feed(batch, &Step::last_rows); }
 
-Tensor<2> Decoder::feed(const std::vector<NewTokens>& batch, index_t (*count_wanted)(const NewTokens& part)) {
+Tensor<2> Decoder::feed(const std::vector<NewTokens>& batch, std::vector<index_t> Step::*wanted) {
   require_valid(batch);
-  std::vector<index_t> lengths_before;
-  for (const auto& [sequence, tokens] : batch) {
-    lengths_before.push_back(length(sequence));
-    tokens_[sequence].insert(tokens_[sequence].end(), tokens.begin(), tokens.end());
-  }
+  step_.clear();
+  for (const NewTokens& part : batch) step_.lengths_before.push_back(length(part.sequence));
   try {
-    // [feed]
-    // The transformer is fed what it does not remember: the new tokens, or, uncached, the whole sequence.
-    std::vector<Token> fed;
-    Batch segments;
-    std::vector<index_t> wanted;
-    for (const NewTokens& part : batch) {
-      const std::vector<Token>& all = tokens_[part.sequence];
-      const index_t known = remembered(part.sequence);
-      segments.push_back({part.sequence, fed.size(), all.size() - known, known, std::span(all).subspan(known)});
-      fed.insert(fed.end(), all.begin() + static_cast<std::ptrdiff_t>(known), all.end());
-      for (index_t i = fed.size() - count_wanted(part); i < fed.size(); ++i) wanted.push_back(i);
-    }
-    // [feed]
-    return transformer_->logits(fed, segments, wanted);
+    for (const NewTokens& part : batch) append(part);
+    return transformer_->logits(step_.fed, step_.segments, step_.*wanted);
   } catch (...) {
-    for (index_t b = 0; b < batch.size(); ++b) truncate(batch[b].sequence, lengths_before[b]);
+    for (index_t b = 0; b < batch.size(); ++b) truncate(batch[b].sequence, step_.lengths_before[b]);
     throw;
   }
 }
 
+// [feed]
+/// The transformer is fed what it does not remember: the new tokens, or, uncached, the whole sequence.
+void Decoder::append(const NewTokens& part) {
+  auto& [fed, segments, rows_of_new_tokens, last_rows, lengths_before] = step_;
+  std::vector<Token>& all = tokens_[part.sequence];
+  all.insert(all.end(), part.tokens.begin(), part.tokens.end());
+  const index_t known = remembered(part.sequence);
+  const std::span<const Token> unknown = std::span(all).subspan(known);
+  segments.push_back({part.sequence, fed.size(), unknown.size(), known, unknown});
+  fed.insert(fed.end(), unknown.begin(), unknown.end());
+  for (index_t i = fed.size() - part.tokens.size(); i < fed.size(); ++i) rows_of_new_tokens.push_back(i);
+  last_rows.push_back(fed.size() - 1);
+}
+// [feed]
+
+void Decoder::Step::clear() {
+  fed.clear();
+  segments.clear();
+  rows_of_new_tokens.clear();
+  last_rows.clear();
+  lengths_before.clear();
+}
+
 void Decoder::require_valid(const std::vector<NewTokens>& batch) const {
-  std::set<index_t> seen;
   for (const auto& [sequence, tokens] : batch) {
     if (sequence >= tokens_.size())
       throw Error("sequence " + std::to_string(sequence) + " does not exist: the decoder was made for " +
                   std::to_string(tokens_.size()));
-    if (!seen.insert(sequence).second)
+    if (std::ranges::count(batch, sequence, &NewTokens::sequence) > 1)
       throw Error("sequence " + std::to_string(sequence) + " stands twice in one batch");
     if (tokens.empty()) throw Error("sequence " + std::to_string(sequence) + " has no new tokens");
     for (const Token token : tokens)

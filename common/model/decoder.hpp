@@ -51,12 +51,21 @@ class Decoder {
   StateBytes state_bytes() const { return transformer_->state_bytes(); }
 
  private:
-  /// Appends the tokens.  @param count_wanted of a part: how many of its last tokens' logits are wanted
-  Tensor<2> feed(const std::vector<NewTokens>& batch, index_t (*count_wanted)(const NewTokens& part));
+  /// What one call feeds to the transformer, and which of these rows somebody may want. Kept, so that a decode step
+  /// allocates nothing for it.
+  struct Step {
+    std::vector<Token> fed;
+    Batch segments;
+    std::vector<index_t> rows_of_new_tokens, last_rows, lengths_before;
+    void clear();
+  };
+  Tensor<2> feed(const std::vector<NewTokens>& batch, std::vector<index_t> Step::*wanted);
+  void append(const NewTokens& part);
 
   std::unique_ptr<Transformer> transformer_;
   Limits limits_;
   std::vector<std::vector<Token>> tokens_;  // of every sequence
+  Step step_;                               // the latest
 };
 
 }  // namespace kv
