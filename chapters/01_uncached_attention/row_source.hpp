@@ -71,6 +71,7 @@ struct Visible {
 
 inline constexpr index_t no_window = std::numeric_limits<index_t>::max();
 
+// [mask]
 /// The causal mask: a token sees itself and those before it; of these the nearest `window`, itself counted, and the first
 /// `sinks`. As long as that is everything, it is one range.
 struct CausalMask {
@@ -84,5 +85,6 @@ struct CausalMask {
     return end - std::min(end, sinks) <= window ? Visible{0, end} : Visible{end - window, end, sinks};
   }
 };
+// [mask]
 
 }  // namespace kv

@@ -47,7 +47,9 @@ class RingCache : public RowSource {
   const RowBlock& block(index_t g, index_t first, index_t count) const override;
 
  private:
+  // [slot]
   index_t slot(index_t s) const { return s < sinks_ ? s : sinks_ + (s - sinks_) % ring_; }
+  // [slot]
   std::span<float> new_row(index_t g);
 
   RowLayout layout_;
