@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "chapters/models/model_tensors.hpp"
 #include "common/files/error.hpp"
 #include "common/model/layer_stack.hpp"
 
@@ -33,24 +34,21 @@ Decoder make_decoder(const Checkpoint& checkpoint, const Stage& stage, const Lim
 Decoder make_decoder(const Checkpoint& checkpoint, const Stage& stage, const Limits& limits,
                      const MakeFeedForward& make_feed_forward) {
   require_family(checkpoint, stage);
-  const ModelSizes sizes = model_sizes(checkpoint.config());
-  const index_t M = sizes.width, V = sizes.vocabulary;
-  const std::string embedding = "model.embed_tokens.weight";
-  LayerStackParts parts{.embedding = checkpoint.matrix(embedding, V, M),
+  ModelTensors tensors = model_tensors(checkpoint);
+  LayerStackParts parts{.embedding = tensors.embedding,
                         .embedding_owner = std::make_shared<Checkpoint>(checkpoint),
                         .layers = {},
-                        .final_norm = checkpoint.vector("model.norm.weight", M),
-                        .head = checkpoint.linear(sizes.tied_embeddings ? embedding : "lm_head.weight", V, M),
-                        .norm_epsilon = sizes.norm_epsilon};
+                        .final_norm = std::move(tensors.final_norm),
+                        .head = checkpoint.pack(tensors.head),
+                        .norm_epsilon = tensors.norm_epsilon};
   const MakeLayer make_layer = layer_maker(checkpoint, stage, limits);
-  for (index_t layer = 0; layer < sizes.layers; ++layer) {
+  for (index_t layer = 0; layer < tensors.layers.size(); ++layer) {
     LayerHalves halves = make_layer(layer);
     if (make_feed_forward) halves.feed_forward = make_feed_forward(checkpoint, layer);
     if (!halves.feed_forward) halves.feed_forward = feed_forward(checkpoint, layer);
-    const std::string prefix = "model.layers." + std::to_string(layer) + ".";
-    parts.layers.push_back({.attention_norm = checkpoint.vector(prefix + "input_layernorm.weight", M),
+    parts.layers.push_back({.attention_norm = std::move(tensors.layers[layer].attention_norm),
                             .attention = std::move(halves.attention),
-                            .feed_forward_norm = checkpoint.vector(prefix + "post_attention_layernorm.weight", M),
+                            .feed_forward_norm = std::move(tensors.layers[layer].feed_forward_norm),
                             .feed_forward = std::move(halves.feed_forward)});
   }
   return {std::make_unique<LayerStack>(std::move(parts)), limits};

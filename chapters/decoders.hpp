@@ -3,7 +3,8 @@
 /// A checkpoint and a stage make a decoder.
 #include <functional>
 
-#include "chapters/models/architectures.hpp"
+#include "chapters/models/layer_parts.hpp"
+#include "chapters/models/model_sizes.hpp"
 #include "chapters/stages.hpp"
 #include "common/model/decoder.hpp"
 

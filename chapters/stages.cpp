@@ -13,6 +13,8 @@
 #include "chapters/07_long_context/ring_attention.hpp"
 #include "chapters/07_long_context/streaming_attention.hpp"
 #include "chapters/07_long_context/streaming_latents.hpp"
+#include "chapters/models/layer_parts.hpp"
+#include "chapters/models/model_sizes.hpp"
 #include "common/files/error.hpp"
 
 namespace kv {

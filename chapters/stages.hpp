@@ -9,7 +9,9 @@
 
 #include "chapters/models/architectures.hpp"
 #include "chapters/models/stage_options.hpp"
+#include "common/checkpoint/checkpoint.hpp"
 #include "common/model/attention.hpp"
+#include "common/model/feed_forward.hpp"
 #include "common/model/transformer.hpp"
 
 namespace kv {

@@ -135,9 +135,9 @@ TEST_CASE("multi-token prediction layers are skipped", "[latent]") {
 TEST_CASE("bad DeepSeek configs and tensors are named", "[latent]") {
   SECTION("rank 0") {
     CHECK(holds(Altered("deepseek-v3-dense").config(R"("kv_lora_rank": 20)", R"("kv_lora_rank": 0)").error(),
-                "kv_lora_rank is 0; it must be positive"));
+                "kv_lora_rank is 0; it must be at least 1"));
     CHECK(holds(Altered("deepseek-v3-dense").config(R"("q_lora_rank": 24)", R"("q_lora_rank": 0)").error(),
-                "q_lora_rank is 0; it must be positive"));
+                "q_lora_rank is 0; it must be at least 1"));
   }
   SECTION("odd rope width") {
     CHECK(holds(Altered("deepseek-v3-dense").config(R"("qk_rope_head_dim": 8)", R"("qk_rope_head_dim": 7)").error(),

@@ -5,6 +5,7 @@
 #include "chapters/05_mixture_of_experts/capacity_router.hpp"
 #include "chapters/05_mixture_of_experts/noaux_tc_router.hpp"
 #include "chapters/05_mixture_of_experts/observed_router.hpp"
+#include "chapters/05_mixture_of_experts/routing_rule.hpp"
 #include "chapters/05_mixture_of_experts/softmax_routers.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/random.hpp"
@@ -375,4 +376,29 @@ TEST_CASE("routers refuse what they cannot do", "[router]") {
   CHECK_THROWS_AS(NoauxTcRouter(zeros<1>({8}), {.chosen = 3, .limit = {0, 0}}), std::invalid_argument);
   CHECK_THROWS_AS(MixtralRouter(8, 2).route(zeros<2>({3, 7})), ShapeError);
   CHECK(MixtralRouter(8, 2).route(zeros<2>({0, 8})).empty());
+}
+
+TEST_CASE("rules that no published model has make no router: nothing of a rule is left out in silence", "[router]") {
+  using Scores = RoutingRule::Scores;
+  const Tensor<1> bias = zeros<1>({8});
+  const auto makes = [](const RoutingRule& rule) {
+    try {
+      return make_router(rule) != nullptr;
+    } catch (const std::invalid_argument&) {
+      return false;
+    }
+  };
+  CHECK(makes({.scores = Scores::softmax_of_chosen, .experts = 8, .chosen = 2}));
+  CHECK_FALSE(makes({.scores = Scores::softmax_of_chosen, .experts = 8, .chosen = 2, .limit = {4, 2}}));
+  CHECK_FALSE(makes({.scores = Scores::softmax_of_chosen, .experts = 8, .chosen = 2, .normalised = true}));
+  CHECK_FALSE(makes({.scores = Scores::softmax_of_chosen, .experts = 8, .chosen = 2, .scaling = 2.0f}));
+  CHECK_FALSE(makes({.scores = Scores::softmax_of_chosen, .experts = 8, .chosen = 2, .bias = bias}));
+  CHECK(makes({.scores = Scores::softmax, .experts = 8, .chosen = 2, .limit = {4, 2}, .scaling = 2.0f}));
+  CHECK(makes({.scores = Scores::softmax, .experts = 8, .chosen = 2, .normalised = true}));
+  CHECK_FALSE(makes({.scores = Scores::softmax, .experts = 8, .chosen = 2, .limit = {4, 2}, .normalised = true}));
+  CHECK_FALSE(makes({.scores = Scores::softmax, .experts = 8, .chosen = 2, .normalised = true, .scaling = 2.0f}));
+  CHECK_FALSE(makes({.scores = Scores::softmax, .experts = 8, .chosen = 2, .bias = bias}));
+  CHECK(makes({.scores = Scores::sigmoid_with_bias, .experts = 8, .chosen = 2, .limit = {4, 2}, .normalised = true, .scaling = 2.0f, .bias = bias}));
+  CHECK_FALSE(makes({.scores = Scores::sigmoid_with_bias, .experts = 8, .chosen = 2}));
+  CHECK_FALSE(makes({.scores = Scores::sigmoid_with_bias, .experts = 9, .chosen = 2, .bias = bias}));
 }

@@ -239,7 +239,7 @@ namespace {
 struct WideLatents {
   index_t M = 24, H = 3, plain = 8, W = 6, F = 17, V = 31;
   std::vector<std::unique_ptr<Tensor<2>>> matrices;
-  cuda::ModelTensors tensors;
+  ModelTensors tensors;
 
   MatrixView matrix(index_t rows, index_t columns) {
     const float spread = 1.7f / std::sqrt(static_cast<float>(columns));
@@ -253,7 +253,7 @@ struct WideLatents {
     tensors.embedding = matrix(V, M);
     for (int layer = 0; layer < 2; ++layer)
       tensors.layers.push_back({.attention_norm = norm(M),
-                                .attention = cuda::LatentTensors{.query_down = {},
+                                .attention = LatentTensors{.query_down = {},
                                                                  .query_norm = empty<1>({0}),
                                                                  .query_up = matrix(H * sizes.key_width(), M),
                                                                  .latent_down = matrix(sizes.row_width(), M),
@@ -263,7 +263,7 @@ struct WideLatents {
                                                                  .sizes = sizes,
                                                                  .softmax_factor = 1.3f},
                                 .feed_forward_norm = norm(M),
-                                .feed_forward = cuda::SwiGluTensors{matrix(F, M), matrix(F, M), matrix(M, F)}});
+                                .feed_forward = SwiGluTensors{matrix(F, M), matrix(F, M), matrix(M, F)}});
     tensors.final_norm = norm(M);
     tensors.head = matrix(V, M);
     tensors.norm_epsilon = 1e-5f;

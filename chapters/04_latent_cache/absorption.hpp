@@ -4,7 +4,7 @@
 /// there is one each.
 #include <vector>
 
-#include "chapters/04_latent_cache/latent_config.hpp"
+#include "chapters/04_latent_cache/latent_sizes.hpp"
 #include "common/tensor/linear.hpp"
 #include "common/tensor/tensor.hpp"
 

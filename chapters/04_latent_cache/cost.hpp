@@ -1,7 +1,7 @@
 #pragma once
 /// @file
 /// What each form of latent attention costs, in operations and in bytes of cache, for one layer.
-#include "chapters/04_latent_cache/latent_config.hpp"
+#include "chapters/04_latent_cache/latent_sizes.hpp"
 
 namespace kv {
 

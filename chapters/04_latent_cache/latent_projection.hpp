@@ -6,7 +6,7 @@
 #include <memory>
 
 #include "chapters/01_uncached_attention/head_projection.hpp"
-#include "chapters/04_latent_cache/latent_config.hpp"
+#include "chapters/04_latent_cache/latent_sizes.hpp"
 
 namespace kv {
 

@@ -22,8 +22,13 @@ struct RoutingRule {
   Tensor<1> bias = {};      ///< (E), sigmoid_with_bias only
 };
 
+/// Refuses combinations that no published model has, and nobody should compute in silence: a softmax over the chosen with
+/// anything else, normalised weights of a softmax with groups or a factor, a bias that does not fit.
+/// @throws std::invalid_argument
+void require_published(const RoutingRule& rule);
+
 /// The router of the book that follows a rule.
-/// @throws std::invalid_argument as the routers do
+/// @throws std::invalid_argument as require_published() and the routers do
 std::shared_ptr<const Router> make_router(const RoutingRule& rule);
 
 }  // namespace kv

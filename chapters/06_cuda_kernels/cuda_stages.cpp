@@ -3,105 +3,11 @@
 #include <numeric>
 
 #include "chapters/06_cuda_kernels/model/device_model.hpp"
-#include "chapters/models/architectures.hpp"
-#include "chapters/models/mixture_config.hpp"
 #include "common/cuda/device_properties.hpp"
 #include "common/files/error.hpp"
 
 namespace kv {
 namespace {
-
-// ---- from a checkpoint to what the device takes over ----
-
-MatrixView matrix(const Checkpoint& checkpoint, const MatrixName& name) {
-  return checkpoint.matrix(name.name, name.rows, name.columns);
-}
-
-/// Empty without a name.
-Tensor<1> vector(const Checkpoint& checkpoint, const std::string& name, index_t size) {
-  return name.empty() ? empty<1>({0}) : checkpoint.vector(name, size);
-}
-
-cuda::GroupedTensors grouped_tensors(const Checkpoint& checkpoint, index_t layer) {
-  const HeadSizes sizes = grouped_sizes(checkpoint.config());
-  const GroupedNames names = grouped_names(checkpoint.config(), layer);
-  return {.query = matrix(checkpoint, names.query),
-          .key = matrix(checkpoint, names.key),
-          .value = matrix(checkpoint, names.value),
-          .output = matrix(checkpoint, names.output),
-          .query_norm = vector(checkpoint, names.query_norm, sizes.key_width),
-          .key_norm = vector(checkpoint, names.key_norm, sizes.key_width),
-          .sizes = sizes};
-}
-
-cuda::LatentTensors latent_tensors(const Checkpoint& checkpoint, index_t layer) {
-  const LatentSizes sizes = latent_sizes(checkpoint.config());
-  const LatentNames names = latent_names(checkpoint.config(), layer);
-  const auto down = [&] { return matrix(checkpoint, *names.query_down); };
-  cuda::LatentTensors tensors{.query_down = names.query_down ? std::optional(down()) : std::nullopt,
-                              .query_norm = vector(checkpoint, names.query_norm, sizes.query_rank.value_or(0)),
-                              .query_up = matrix(checkpoint, names.query_up),
-                              .latent_down = matrix(checkpoint, names.latent_down),
-                              .latent_norm = checkpoint.vector(names.latent_norm, sizes.rank),
-                              .latent_up = matrix(checkpoint, names.latent_up),
-                              .output = matrix(checkpoint, names.output),
-                              .sizes = sizes,
-                              .softmax_factor = softmax_factor(checkpoint.config())};
-  return tensors;
-}
-
-cuda::SwiGluTensors swiglu_tensors(const Checkpoint& checkpoint, const SwiGluNames& names) {
-  return {matrix(checkpoint, names.gate), matrix(checkpoint, names.up), matrix(checkpoint, names.down)};
-}
-
-cuda::MixtureTensors mixture_tensors(const Checkpoint& checkpoint, index_t layer) {
-  const MixtureNames names = mixture_names(checkpoint.config(), layer);
-  cuda::MixtureTensors tensors{.gate = matrix(checkpoint, names.gate), .rule = routing_rule(checkpoint, layer), .experts = {}, .shared = {}};
-  for (const SwiGluNames& expert : names.experts) tensors.experts.push_back(swiglu_tensors(checkpoint, expert));
-  if (names.shared) tensors.shared = swiglu_tensors(checkpoint, *names.shared);
-  return tensors;
-}
-
-cuda::LayerTensors layer_tensors(const Checkpoint& checkpoint, index_t layer) {
-  const Json& config = checkpoint.config();
-  const index_t M = model_sizes(config).width;
-  const std::string prefix = "model.layers." + std::to_string(layer) + ".";
-  cuda::LayerTensors tensors{.attention_norm = checkpoint.vector(prefix + "input_layernorm.weight", M),
-                             .attention = {},
-                             .feed_forward_norm = checkpoint.vector(prefix + "post_attention_layernorm.weight", M),
-                             .feed_forward = {}};
-  switch (family(config)) {
-    case Family::gqa: tensors.attention = grouped_tensors(checkpoint, layer); break;
-    case Family::mla: tensors.attention = latent_tensors(checkpoint, layer); break;
-  }
-  if (is_mixture(config, layer))
-    tensors.feed_forward = mixture_tensors(checkpoint, layer);
-  else
-    tensors.feed_forward = swiglu_tensors(checkpoint, dense_names(config, layer));
-  return tensors;
-}
-
-/// Width of the rotated part of a head.
-index_t rope_width(const Json& config) {
-  return family(config) == Family::gqa ? grouped_sizes(config).key_width : latent_sizes(config).rope_width;
-}
-
-cuda::ModelTensors model_tensors(const Checkpoint& checkpoint) {
-  const Json& config = checkpoint.config();
-  const ModelSizes sizes = model_sizes(config);
-  const std::string embedding = "model.embed_tokens.weight";
-  cuda::ModelTensors tensors{
-      .embedding = checkpoint.matrix(embedding, sizes.vocabulary, sizes.width),
-      .layers = {},
-      .final_norm = checkpoint.vector("model.norm.weight", sizes.width),
-      .head = checkpoint.matrix(sizes.tied_embeddings ? embedding : "lm_head.weight", sizes.vocabulary, sizes.width),
-      .norm_epsilon = sizes.norm_epsilon,
-      .rope = read_rope(config, rope_width(config))};
-  for (index_t layer = 0; layer < sizes.layers; ++layer) tensors.layers.push_back(layer_tensors(checkpoint, layer));
-  return tensors;
-}
-
-// ---- the transformer ----
 
 /// Keeps how long each sequence is; the device keeps the rest.
 class CudaTransformer : public Transformer {

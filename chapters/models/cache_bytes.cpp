@@ -3,6 +3,9 @@
 #include <algorithm>
 
 #include "chapters/models/architectures.hpp"
+#include "chapters/models/config_field.hpp"
+#include "chapters/models/grouped_config.hpp"
+#include "chapters/models/latent_config.hpp"
 
 namespace kv {
 
@@ -40,14 +43,14 @@ std::vector<Layout> latent_layouts(const LatentSizes& sizes) {
 
 std::vector<Layout> layouts(const Json& config) {
   switch (family(config)) {
-    case Family::gqa: return grouped_layouts(grouped_sizes(config));
-    case Family::mla: return latent_layouts(latent_sizes(config));
+    case Family::gqa: return grouped_layouts(grouped_config(config).heads);
+    case Family::mla: return latent_layouts(latent_config(config));
   }
   return {};
 }
 
 std::size_t bytes_per_token(const Layout& layout, index_t layers, index_t element_bytes) {
-  return layout.values_per_layer * layers * element_bytes;
+  return product({layout.values_per_layer, layers, element_bytes});
 }
 
 }  // namespace kv

@@ -17,10 +17,10 @@ struct Layout {
 };
 
 /// Every layout for the heads of a config: its own, and what the others would cost with the same heads.
-/// @throws Error as family() and model_sizes()
+/// @throws Error as family(), grouped_config() and latent_config()
 std::vector<Layout> layouts(const Json& config);
 
-/// Bytes for one token over all layers.
+/// Bytes for one token over all layers.  @throws Error when they do not fit 64 bits
 std::size_t bytes_per_token(const Layout& layout, index_t layers, index_t element_bytes);
 
 }  // namespace kv

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdint>
-#include <cstring>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -37,29 +35,6 @@ void require_plain_name(const std::string& shard, const Json& entry) {
     throw Error(entry.where() + " is not the plain name of a .safetensors file");
 }
 
-/// The tensor where kernels may read it as numbers: in the file, or else in `copy`, which is made if it is not there.
-const std::byte* aligned(const TensorEntry& entry, std::unique_ptr<std::byte[]>& copy) {
-  if (reinterpret_cast<std::uintptr_t>(entry.data) % element_size(entry.type) == 0) return entry.data;
-  if (!copy) {
-    copy = std::make_unique<std::byte[]>(entry.bytes);  // aligned for every number
-    std::memcpy(copy.get(), entry.data, entry.bytes);
-  }
-  return copy.get();
-}
-
-float widened(const TensorEntry& entry, index_t i) {
-  if (entry.type == DType::f32) {
-    float value;
-    std::memcpy(&value, entry.data + 4 * i, 4);
-    return value;
-  }
-  std::uint16_t bits;
-  std::memcpy(&bits, entry.data + 2 * i, 2);
-  return entry.type == DType::bf16 ? from_bf16(bits) : from_f16(bits);
-}
-
-bool is_vector_type(DType type) { return type == DType::f32 || type == DType::bf16 || type == DType::f16; }
-
 index_t blocks(index_t size) { return (size + scale_block - 1) / scale_block; }
 
 }  // namespace
@@ -71,10 +46,7 @@ struct Checkpoint::Files {
     std::string dtype;  // as the file calls it
     bool readable;      // entry.type holds
     const MappedFile* file;
-
-    std::string where(std::string_view name) const {
-      return file->path().string() + ": tensor '" + std::string(name) + "'";
-    }
+    std::string where;  // "model.safetensors: tensor 'x'"
   };
 
   explicit Files(const fs::path& directory);
@@ -82,10 +54,10 @@ struct Checkpoint::Files {
   const Located& find(std::string_view name) const;
   const Located& find(std::string_view name, std::span<const index_t> expected_shape) const;
   const Located& located(std::string_view name) const;
-  const float* block_scales(const std::string& name, const TensorEntry& weight);
-  std::vector<float> row_scales(const std::string& name, const TensorEntry& weight) const;
-  const float* kept_row_scales(const std::string& name, const TensorEntry& weight);
-  const std::byte* kept(std::string_view name);
+  VectorView block_scales(const std::string& name, const Located& weight) const;
+  VectorView row_scales(const std::string& name, const Located& weight) const;
+  VectorView numbers(const Located& found) const;
+  void drop(const MatrixView& matrix) const;
 
   fs::path directory;
   Json config;
@@ -93,18 +65,14 @@ struct Checkpoint::Files {
   std::map<std::string, std::unique_ptr<MappedFile>> shards;
   std::map<std::string, Located, std::less<>> tensors;
 
-  std::mutex copying;  // guards copies and widened_scales
-  std::map<std::string, std::unique_ptr<std::byte[]>> copies;  // of misaligned tensors
-  std::map<std::string, std::vector<float>> widened_scales;    // of i8 matrices, by the name of the matrix
-  std::mutex packing;  // guards linears and report_packed; taken before copying
-  std::map<std::string, std::weak_ptr<const Linear>> linears;
+  std::mutex packing;  // guards linears and report_packed
+  std::map<MatrixView, std::weak_ptr<const Linear>> linears;
   std::function<void(std::size_t bytes)> report_packed;
 
  private:
   void open_single();
   void open_sharded();
   void add(const StoredTensor& stored, const MappedFile& file);
-  void require_block_size() const;
 };
 
 // ---- opening ----
@@ -171,7 +139,8 @@ void Checkpoint::Files::open_sharded() {
 void Checkpoint::Files::add(const StoredTensor& stored, const MappedFile& file) {
   const auto type = readable_type(stored.dtype);
   TensorEntry entry{type.value_or(DType::f32), stored.shape, file.bytes().data() + stored.begin, stored.bytes};
-  tensors.emplace(stored.name, Located{std::move(entry), stored.dtype, type.has_value(), &file});
+  tensors.emplace(stored.name, Located{std::move(entry), stored.dtype, type.has_value(), &file,
+                                       file.path().string() + ": tensor '" + stored.name + "'"});
 }
 
 Checkpoint::Checkpoint(const std::filesystem::path& directory) : files_(std::make_shared<Files>(directory)) {}
@@ -189,7 +158,7 @@ const Checkpoint::Files::Located& Checkpoint::Files::located(std::string_view na
 const Checkpoint::Files::Located& Checkpoint::Files::find(std::string_view name) const {
   const Located& tensor = located(name);
   if (tensor.readable) return tensor;
-  throw Error(tensor.where(name) + " has dtype " + tensor.dtype +
+  throw Error(tensor.where + " has dtype " + tensor.dtype +
               ", which is not read here; F32, BF16, F16, F8_E4M3 and I8 are");
 }
 
@@ -197,7 +166,7 @@ const Checkpoint::Files::Located& Checkpoint::Files::find(std::string_view name,
                                                           std::span<const index_t> expected_shape) const {
   const Located& tensor = find(name);
   if (std::ranges::equal(tensor.entry.shape, expected_shape)) return tensor;
-  throw Error(tensor.where(name) + " has shape " + shape_text(tensor.entry.shape) + ", expected " +
+  throw Error(tensor.where + " has shape " + shape_text(tensor.entry.shape) + ", expected " +
               shape_text(expected_shape));
 }
 
@@ -245,117 +214,86 @@ index_t Checkpoint::parameters() const {
 
 // ---- reading ----
 
+/// A tensor of any shape as it lies in the file.
+VectorView Checkpoint::Files::numbers(const Located& found) const {
+  const DType type = found.entry.type;
+  if (type != DType::f32 && type != DType::bf16 && type != DType::f16)
+    throw Error(found.where + " has dtype " + std::string(kv::name(type)) + ", expected f32, bf16 or f16");
+  return {found.entry.data, type};
+}
+
 Tensor<1> Checkpoint::vector(std::string_view name, index_t size) const {
   const Files::Located& found = files_->find(name, std::array{size});
-  const DType type = found.entry.type;
-  if (!is_vector_type(type))
-    throw Error(found.where(name) + " has dtype " + std::string(kv::name(type)) +
-                ", expected f32, bf16 or f16 for a vector");
+  const VectorView numbers = files_->numbers(found);
   Tensor<1> result = empty<1>({size});
-  for (index_t i = 0; i < size; ++i) result(i) = widened(found.entry, i);
+  for (index_t i = 0; i < size; ++i) {
+    result(i) = numbers[i];
+    if (!std::isfinite(result(i)))
+      throw Error(found.where + " has element " + std::to_string(i) + ", which is not finite; the file is damaged: download it again");
+  }
   return result;
-}
-
-/// Aligned data that is good for as long as the checkpoint lives.
-const std::byte* Checkpoint::Files::kept(std::string_view name) {
-  const TensorEntry& entry = find(name).entry;
-  const std::lock_guard lock(copying);
-  return aligned(entry, copies[std::string(name)]);
-}
-
-/// The blocks of other checkpoints are refused, even where the shape of the scales would happen to fit.
-void Checkpoint::Files::require_block_size() const {
-  if (!config.has("quantization_config") || !config.at("quantization_config").has("weight_block_size")) return;
-  const Json size = config.at("quantization_config").at("weight_block_size");
-  if (size.length() != 2 || size.at(index_t{0}).size() != scale_block || size.at(index_t{1}).size() != scale_block)
-    throw Error(size.where() + " is not [128, 128], the only blocks that are read here");
 }
 
 /// One scale for every 128 x 128 block of an fp8 matrix; none for other dtypes.
-const float* Checkpoint::Files::block_scales(const std::string& name, const TensorEntry& weight) {
+VectorView Checkpoint::Files::block_scales(const std::string& name, const Located& weight) const {
   const std::string scales_name = name + "_scale_inv";
   const bool there = tensors.contains(scales_name);
-  if (weight.type != DType::f8_e4m3) {
-    if (there) throw Error(find(name).where(name) + " has block scales although its dtype is not F8_E4M3");
-    return nullptr;
+  if (weight.entry.type != DType::f8_e4m3) {
+    if (there) throw Error(weight.where + " has block scales although its dtype is not F8_E4M3");
+    return {};
   }
-  if (!there)
-    throw Error(find(name).where(name) + " has dtype F8_E4M3, but its scales '" + scales_name + "' are missing");
-  require_block_size();
-  const Located& scales = find(scales_name, std::array{blocks(weight.shape[0]), blocks(weight.shape[1])});
-  if (scales.entry.type != DType::f32)
-    throw Error(scales.where(scales_name) + " has dtype " + std::string(kv::name(scales.entry.type)) +
-                ", expected f32 for scales");
-  return reinterpret_cast<const float*>(kept(scales_name));
+  if (!there) throw Error(weight.where + " has dtype F8_E4M3, but its scales '" + scales_name + "' are missing");
+  return numbers(find(scales_name, std::array{blocks(weight.entry.shape[0]), blocks(weight.entry.shape[1])}));
 }
 
 /// One scale for every row of an i8 matrix; none for other dtypes.
-std::vector<float> Checkpoint::Files::row_scales(const std::string& name, const TensorEntry& weight) const {
-  const std::string scales_name = name + "_scale", where = located(name).where(name);
-  if (weight.type != DType::i8) {
-    if (tensors.contains(scales_name))
-      throw Error(where + " has scales of its rows although its dtype is not I8");
+VectorView Checkpoint::Files::row_scales(const std::string& name, const Located& weight) const {
+  const std::string scales_name = name + "_scale";
+  const bool there = tensors.contains(scales_name);
+  if (weight.entry.type != DType::i8) {
+    if (there) throw Error(weight.where + " has scales of its rows although its dtype is not I8");
     return {};
   }
-  if (!tensors.contains(scales_name))
-    throw Error(where + " has dtype I8, but its scales '" + scales_name + "' are missing");
+  if (!there) throw Error(weight.where + " has dtype I8, but its scales '" + scales_name + "' are missing");
   if (tensors.contains(name + "_zero_point"))
-    throw Error(where + " has zero points, '" + name + "_zero_point'; only symmetric integers are read");
-  const Located& scales = find(scales_name);
-  const index_t rows = weight.shape.at(0), columns = weight.shape.at(1);
-  if (!std::ranges::equal(scales.entry.shape, std::array{rows, index_t{1}}) && !std::ranges::equal(scales.entry.shape, std::array{rows}))
-    throw Error(scales.where(scales_name) + " has shape " + shape_text(scales.entry.shape) + ", expected " +
+    throw Error(weight.where + " has zero points, '" + name + "_zero_point'; only symmetric integers are read");
+  const Located& found = find(scales_name);
+  const index_t rows = weight.entry.shape[0];
+  if (!std::ranges::equal(found.entry.shape, std::array{rows, index_t{1}}) && !std::ranges::equal(found.entry.shape, std::array{rows}))
+    throw Error(found.where + " has shape " + shape_text(found.entry.shape) + ", expected " +
                 shape_text(std::array{rows, index_t{1}}) + " or " + shape_text(std::array{rows}) + ": one scale for each output");
-  if (!is_vector_type(scales.entry.type))
-    throw Error(scales.where(scales_name) + " has dtype " + std::string(kv::name(scales.entry.type)) +
-                ", expected f32, bf16 or f16 for scales");
-  std::vector<float> result(rows);
-  for (index_t i = 0; i < rows; ++i) {
-    result[i] = widened(scales.entry, i);
-    const auto row = std::span(weight.data + i * columns, columns);
-    const bool fits = result[i] > 0 || (result[i] == 0 && std::ranges::all_of(row, [](std::byte b) { return b == std::byte{0}; }));
-    if (!std::isfinite(result[i]) || !fits)
-      throw Error(scales.where(scales_name) + " is " + std::to_string(result[i]) + " for output " + std::to_string(i) +
-                  "; a scale is finite and positive, or zero for a row of zeros");
-  }
-  return result;
-}
-
-/// The same, good for as long as the checkpoint lives; null when there are none.
-const float* Checkpoint::Files::kept_row_scales(const std::string& name, const TensorEntry& weight) {
-  {
-    const std::lock_guard lock(copying);
-    if (const auto known = widened_scales.find(name); known != widened_scales.end()) return known->second.data();
-  }
-  std::vector<float> scales = row_scales(name, weight);
-  if (weight.type != DType::i8) return nullptr;
-  const std::lock_guard lock(copying);
-  return widened_scales.try_emplace(name, std::move(scales)).first->second.data();
+  return numbers(found);
 }
 
 MatrixView Checkpoint::matrix(std::string_view name, index_t rows, index_t columns) const {
-  const TensorEntry& entry = files_->find(name, std::array{rows, columns}).entry;
-  const float* const block_scales = files_->block_scales(std::string(name), entry);
-  const float* const row_scales = files_->kept_row_scales(std::string(name), entry);
-  return {files_->kept(name), entry.type, rows, columns, columns, 1, block_scales, row_scales};
+  const Files::Located& found = files_->find(name, std::array{rows, columns});
+  const std::string owned(name);
+  return {found.entry.data, found.entry.type, rows, columns, columns, 1, files_->block_scales(owned, found),
+          files_->row_scales(owned, found), found.where};
+}
+
+/// Its pages may leave memory.
+void Checkpoint::Files::drop(const MatrixView& matrix) const {
+  const auto* const begin = static_cast<const std::byte*>(matrix.data);
+  for (const auto& [name, file] : shards)
+    if (const std::span all = file->bytes(); !std::less<>()(begin, all.data()) && std::less<>()(begin, all.data() + all.size()))
+      file->drop({begin, matrix.rows * matrix.columns * element_size(matrix.type)});
+}
+
+std::shared_ptr<const Linear> Checkpoint::pack(const MatrixView& weight) const {
+  const std::lock_guard lock(files_->packing);
+  std::weak_ptr<const Linear>& known = files_->linears[weight];
+  if (auto linear = known.lock()) return linear;
+  require_numbers(weight);
+  auto linear = std::make_shared<const Linear>(weight);
+  known = linear;
+  files_->drop(weight);  // or all weights would be in memory twice
+  if (files_->report_packed) files_->report_packed(weight.rows * weight.columns * element_size(weight.type));
+  return linear;
 }
 
 std::shared_ptr<const Linear> Checkpoint::linear(std::string_view name, index_t outputs, index_t inputs) const {
-  const Files::Located& found = files_->find(name, std::array{outputs, inputs});
-  const std::lock_guard lock(files_->packing);
-  std::weak_ptr<const Linear>& known = files_->linears[std::string(name)];
-  if (auto linear = known.lock()) return linear;
-
-  std::unique_ptr<std::byte[]> copy;  // only needed while packing, unlike that of matrix()
-  const float* const block_scales = files_->block_scales(std::string(name), found.entry);
-  const std::vector<float> row_scales = files_->row_scales(std::string(name), found.entry);
-  const MatrixView weight{aligned(found.entry, copy), found.entry.type, outputs, inputs, inputs, 1, block_scales,
-                          row_scales.empty() ? nullptr : row_scales.data()};
-  auto linear = std::make_shared<const Linear>(weight);
-  known = linear;
-  found.file->drop({found.entry.data, found.entry.bytes});  // or all weights would be in memory twice
-  if (files_->report_packed) files_->report_packed(found.entry.bytes);
-  return linear;
+  return pack(matrix(name, outputs, inputs));
 }
 
 void Checkpoint::on_packed(std::function<void(std::size_t bytes)> report) const {

@@ -21,7 +21,7 @@ namespace kv {
 struct TensorEntry {
   DType type;
   std::vector<index_t> shape;
-  const std::byte* data;  // little-endian and perhaps misaligned: copy bytes, do not cast (matrix() sees to it)
+  const std::byte* data;  // little-endian and perhaps misaligned: copy bytes, do not cast
   std::size_t bytes;
 };
 
@@ -51,18 +51,20 @@ class Checkpoint {
   /// A vector widened to f32.  @throws Error with name, found and expected shape
   Tensor<1> vector(std::string_view name, index_t size) const;
   /// A matrix in place, with its block scales `<name>_scale_inv` when it is in f8_e4m3 and its row scales `<name>_scale`,
-  /// (rows,1) or (rows) in F32, BF16 or F16, when it is in i8. Misaligned data is copied once.
+  /// (rows,1) or (rows), when it is in i8; scales are in F32, BF16 or F16. Nothing is read yet but the header.
   /// The view is good for as long as any copy of this checkpoint lives.
-  /// @throws Error with name, found and expected shape, also for the scales; for scales that are not finite or negative, or
-  /// zero where the row is not; and for i8 with zero points, `<name>_zero_point`
+  /// @throws Error with name, found and expected shape, also for the scales; for i8 with zero points, `<name>_zero_point`
   MatrixView matrix(std::string_view name, index_t rows, index_t columns) const;
-  /// The packed weights of a linear layer (out,in). Packed once and shared: every stage that runs on this checkpoint
-  /// uses the same copy, which is freed with its last holder. Safe to call from several threads.
-  /// @throws Error as matrix()
+
+  /// The packed weights of a linear layer, from a view on this checkpoint. Packed once and shared: every stage that runs on
+  /// this checkpoint uses the same copy, which is freed with its last holder. Safe to call from several threads.
+  /// @throws Error for a weight or a scale that is no finite number, as require_numbers()
+  std::shared_ptr<const Linear> pack(const MatrixView& weight) const;
+  /// pack(matrix(name, outputs, inputs))
   std::shared_ptr<const Linear> linear(std::string_view name, index_t outputs, index_t inputs) const;
 
-  /// Calls `report` whenever linear() has packed another matrix, with the bytes of its tensor. An empty function ends it.
-  /// It is called under a lock and must not call linear().
+  /// Calls `report` whenever pack() has packed another matrix, with its bytes. An empty function ends it.
+  /// It is called under a lock and must not call pack().
   void on_packed(std::function<void(std::size_t bytes)> report) const;
 
   /// A tensor's bytes, to be copied as they are.  @throws Error when it is missing

@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "common/files/error.hpp"
 #include "common/tensor/memory.hpp"
 #include "common/tensor/parallel.hpp"
 #include "common/tensor/simd/instruction_set.hpp"
@@ -50,7 +51,7 @@ void with_widening(DType type, F f) {
   throw std::invalid_argument("linear: unknown dtype");
 }
 
-const float& block_scale(const MatrixView& matrix, index_t i, index_t j) {
+float block_scale(const MatrixView& matrix, index_t i, index_t j) {
   return matrix.block_scales[i / scale_block * blocks(matrix.columns, scale_block) + j / scale_block];
 }
 
@@ -69,6 +70,38 @@ bool has_nan(const MatrixView& matrix, index_t i) {
   for (index_t j = 0; j < matrix.columns; ++j)
     if ((load<std::uint8_t>(element(matrix, i, j)) & 0x7f) == 0x7f) return true;
   return false;
+}
+
+/// Whether one of the elements that fill these bytes is infinite or NaN: its exponent is all ones (e4m3: all but its sign).
+/// Eight bytes at a time, as lanes: adding 1 at the foot of such an exponent, and only of such, carries into the sign.
+bool has_non_finite(const std::byte* data, std::size_t bytes, DType type) {
+  if (type == DType::i8) return false;
+  const std::uint64_t foot = type == DType::f32 ? 0x800000 : type == DType::bf16 ? 0x80 : type == DType::f16 ? 0x400 : 1;
+  const index_t bits = 8 * element_size(type);
+  const std::uint64_t sign = std::uint64_t{1} << (bits - 1), lanes = ~std::uint64_t{0} / (2 * sign - 1);
+  const std::uint64_t exponents = lanes * (sign - foot), feet = lanes * foot;
+  std::uint64_t found = 0, block;
+  for (; bytes >= sizeof block; data += sizeof block, bytes -= sizeof block)
+    found |= (load<std::uint64_t>(data) & exponents) + feet;
+  block = 0;
+  std::memcpy(&block, data, bytes);
+  return ((found | ((block & exponents) + feet)) & lanes * sign) != 0;
+}
+
+/// One scale, and that of rows first_row ... and columns first_column ... that it belongs to.
+void require_scale(const MatrixView& matrix, float scale, index_t first_row, index_t row_count, index_t first_column, index_t column_count) {
+  const float largest = matrix.type == DType::i8 ? 128.0f : 448.0f;
+  MatrixView bare = matrix;
+  bare.block_scales = bare.row_scales = {};
+  bool fits = scale > 0.0f && std::isfinite(scale * largest);
+  if (scale == 0.0f) {
+    fits = true;
+    for (index_t i = first_row; i < std::min(matrix.rows, first_row + row_count); ++i)
+      for (index_t j = first_column; j < std::min(matrix.columns, first_column + column_count); ++j) fits = fits && bare.at(i, j) == 0.0f;
+  }
+  if (!fits)
+    throw Error(std::string(matrix.where) + " has the scale " + std::to_string(scale) + " in row " + std::to_string(first_row) +
+                "; a scale is finite and positive, or zero where all its weights are");
 }
 
 /// Where output j of a panel stands among its 32: bf16 in pairs (j, j + 16), which a shift and a mask widen.
@@ -127,10 +160,21 @@ const simd::FormatKernels& format_kernels(const simd::Kernels& kernels, DType ty
 
 // ---------------------------------------------------------------------------------------------------------------------
 
+float VectorView::operator[](index_t i) const {
+  float value = 0;
+  const std::byte* const p = static_cast<const std::byte*>(data) + i * element_size(type);
+  with_widening(type, [&](auto widen) { value = widen(p); });
+  return value;
+}
+
+VectorView VectorView::from(index_t first) const {
+  return {static_cast<const std::byte*>(data) + first * element_size(type), type};
+}
+
 MatrixView MatrixView::transposed() const {
   if (block_scales) throw std::invalid_argument("MatrixView::transposed: the matrix has block scales");
   if (row_scales) throw std::invalid_argument("MatrixView::transposed: the matrix has row scales");
-  return {data, type, columns, rows, column_stride, row_stride};
+  return {data, type, columns, rows, column_stride, row_stride, {}, {}, where};
 }
 
 MatrixView MatrixView::row_slice(index_t first, index_t count) const {
@@ -143,8 +187,8 @@ MatrixView MatrixView::row_slice(index_t first, index_t count) const {
   MatrixView slice = *this;
   slice.data = element(*this, first, 0);
   slice.rows = count;
-  if (row_scales) slice.row_scales = row_scales + first;
-  if (block_scales) slice.block_scales = block_scales + first / scale_block * blocks(columns, scale_block);
+  if (row_scales) slice.row_scales = row_scales.from(first);
+  if (block_scales) slice.block_scales = block_scales.from(first / scale_block * blocks(columns, scale_block));
   return slice;
 }
 
@@ -158,6 +202,25 @@ float MatrixView::at(index_t i, index_t j) const {
 
 MatrixView view(const Tensor<2>& matrix) {
   return {matrix.data(), DType::f32, matrix.shape(0), matrix.shape(1), matrix.shape(1), 1};
+}
+
+void require_numbers(const MatrixView& matrix) {
+  const auto check_rows = [&](index_t first, index_t last) {
+    for (index_t i = first; i < last; ++i) {
+      bool bad = false;
+      if (matrix.column_stride == 1)
+        bad = has_non_finite(element(matrix, i, 0), matrix.columns * element_size(matrix.type), matrix.type);
+      else
+        for (index_t j = 0; j < matrix.columns; ++j) bad = bad || !std::isfinite(matrix.at(i, j));
+      if (bad)
+        throw Error(std::string(matrix.where) + " has a weight in row " + std::to_string(i) +
+                    " that is not finite; the file is damaged: download it again");
+      if (matrix.row_scales) require_scale(matrix, matrix.row_scales[i], i, 1, 0, matrix.columns);
+      for (index_t j = 0; matrix.block_scales && i % scale_block == 0 && j < matrix.columns; j += scale_block)
+        require_scale(matrix, block_scale(matrix, i, j), i, scale_block, j, scale_block);
+    }
+  };
+  parallel_for(matrix.rows, 1 + (1 << 16) / (matrix.columns + 1), std::cref(check_rows));
 }
 
 RoundedMatrix rounded_to_i8(const MatrixView& matrix) {
@@ -231,7 +294,7 @@ Linear::Linear(const MatrixView& weight) : panels_(std::make_unique<Panels>(weig
   const index_t input_blocks = blocks(weight.columns, scale_block);
   if (weight.type == DType::f8_e4m3) panels.scales.assign(panels.count() * input_blocks, 1.0f);
   if (weight.type == DType::i8) panels.scales.assign(panels.outputs, 1.0f);
-  if (weight.row_scales) std::copy_n(weight.row_scales, panels.outputs, panels.scales.begin());
+  for (index_t o = 0; weight.row_scales && o < panels.outputs; ++o) panels.scales[o] = weight.row_scales[o];
 
   const auto pack = [&](index_t first, index_t last) {
     for (index_t p = first; p < last; ++p) {

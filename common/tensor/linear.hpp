@@ -11,16 +11,32 @@
 
 namespace kv {
 
+/// Numbers somewhere in memory, one after the other, in a checkpoint's number format; perhaps misaligned. Null: none.
+struct VectorView {
+  const void* data = nullptr;
+  DType type = DType::f32;
+
+  VectorView() = default;
+  VectorView(const float* numbers) : data(numbers) {}
+  VectorView(const void* numbers, DType type) : data(numbers), type(type) {}
+  float operator[](index_t i) const;  ///< widened to f32
+  /// From number `first` on.
+  VectorView from(index_t first) const;
+  explicit operator bool() const { return data; }
+  auto operator<=>(const VectorView&) const = default;
+};
+
 /// A matrix somewhere in memory, in a checkpoint's number format. Element (i,j) is data[i * row_stride + j * column_stride],
 /// times block_scales[i / 128][j / 128] where block scales are given (row-major, ceil(columns / 128) per row of blocks; f8_e4m3 only),
 /// times row_scales[i] where row scales are given (i8 only).
 struct MatrixView {
-  const void* data;
+  const void* data;  ///< perhaps misaligned: copy bytes, do not cast
   DType type;
   index_t rows, columns;
   index_t row_stride, column_stride;
-  const float* block_scales = nullptr;
-  const float* row_scales = nullptr;
+  VectorView block_scales = {};
+  VectorView row_scales = {};
+  std::string_view where = {};  ///< names it in errors: "model.safetensors: tensor 'x'"
 
   /// The same elements with the axes exchanged. @throws std::invalid_argument with scales: their axes would not be exchanged
   MatrixView transposed() const;
@@ -29,7 +45,13 @@ struct MatrixView {
   bool has_scales() const { return block_scales || row_scales; }
   /// Element (i,j) widened to f32, times its scale. Linear multiplies a finished sum by a row's scale, so the last bits differ.
   float at(index_t i, index_t j) const;
+  /// By address and extent: two equal views show the same elements.
+  auto operator<=>(const MatrixView&) const = default;
 };
+
+/// @throws Error that names the matrix when an element is not finite, or a scale is none: finite, positive and not so large
+/// that it could make an element infinite; or zero where all elements are
+void require_numbers(const MatrixView& matrix);
 
 /// A view on a matrix in f32.
 MatrixView view(const Tensor<2>& matrix);

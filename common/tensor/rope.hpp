@@ -5,7 +5,6 @@
 /// @see Su et al. 2021, arXiv:2104.09864
 #include <vector>
 
-#include "common/files/json.hpp"
 #include "common/tensor/tensor.hpp"
 
 namespace kv {
@@ -40,14 +39,6 @@ std::vector<double> yarn_frequencies(std::vector<double> plain, double theta, do
 
 /// \f$ 0.1\,m \ln s + 1 \f$ for s > 1, else 1
 double yarn_magnitude(double scale, double m);
-
-/// What config.json says: rope_theta with rope_scaling, or the newer rope_parameters.
-/// @param width of the rotated part of a head  @throws Error naming a kind of scaling that is not known
-Rope read_rope(const Json& config, index_t width);
-
-/// The scaling object of config.json, whichever of its two names it has; an error unless there is one.
-bool has_rope_scaling(const Json& config);
-Json rope_scaling(const Json& config);
 
 /// Turns pairs (i, i + D/2) of one head: Llama, Qwen, Mixtral.  @param x (D)  @param cos (D/2)  @param sin (D/2)
 void rotate_half_split(std::span<float> x, std::span<const float> cos, std::span<const float> sin);

@@ -2,6 +2,7 @@
 
 #include <random>
 
+#include "chapters/models/grouped_config.hpp"
 #include "common/text/table.hpp"
 
 namespace kv::book {
@@ -9,7 +10,7 @@ namespace {
 
 ModelShape read_shape(const Json& config) {
   const ModelSizes sizes = model_sizes(config);
-  const HeadSizes heads = grouped_sizes(config);
+  const HeadSizes heads = grouped_config(config).heads;
   return {sizes.layers, sizes.width, heads.query_heads, heads.key_value_heads, heads.key_width,
           sizes.feed_forward_width, sizes.vocabulary};
 }

@@ -8,6 +8,7 @@
 #include "chapters/04_latent_cache/latent_projection.hpp"
 #include "common/text/table.hpp"
 #include "chapters/models/cache_bytes.hpp"
+#include "chapters/models/latent_config.hpp"
 #include "common/model/metrics.hpp"
 #include "docs/measure/measurements.hpp"
 
@@ -267,7 +268,7 @@ void measure_published(Report& report) {
     const Json config = Json::read(std::filesystem::path(KV_DATA) / "configs" / name / "config.json");
     all.push_back(layouts(config));
     layers.push_back(model_sizes(config).layers);
-    sizes.push_back(latent_sizes(config));
+    sizes.push_back(latent_config(config));
   }
   for (index_t i = 0; i < all[0].size(); ++i) {
     const std::string name = all[0][i].name;

@@ -13,9 +13,10 @@
 #include <optional>
 #include <vector>
 
-#include "chapters/04_latent_cache/latent_config.hpp"
 #include "chapters/models/architectures.hpp"
+#include "chapters/models/latent_config.hpp"
 #include "chapters/models/mixture_config.hpp"
+#include "chapters/models/model_sizes.hpp"
 #include "common/files/error.hpp"
 #include "common/files/json.hpp"
 #include "common/tensor/dtype.hpp"
@@ -42,7 +43,7 @@ struct Plan {
 // ---- which tensors ----
 
 void plan_attention(std::vector<Plan>& plans, const std::string& at, const Json& config) {
-  const LatentSizes sizes = latent_sizes(config);
+  const LatentSizes sizes = latent_config(config);
   const index_t M = sizes.width, H = sizes.heads, R = sizes.rank, queries = H * sizes.key_width();
   if (sizes.query_rank) {
     plans.push_back({at + "q_a_proj.weight", {*sizes.query_rank, M}, Plan::random});

@@ -3,7 +3,7 @@
 /// Three ways to attend on the device, a file each.
 #include "chapters/06_cuda_kernels/model/attend.hpp"
 #include "chapters/06_cuda_kernels/model/layer.hpp"
-#include "chapters/06_cuda_kernels/model/model_tensors.hpp"
+#include "chapters/models/model_tensors.hpp"
 
 namespace kv::cuda {
 

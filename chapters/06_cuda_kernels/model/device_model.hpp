@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "chapters/06_cuda_kernels/model/model_tensors.hpp"
+#include "chapters/models/model_tensors.hpp"
 #include "common/model/attention.hpp"
 #include "common/text/token.hpp"
 

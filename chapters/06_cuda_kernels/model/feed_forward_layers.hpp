@@ -4,8 +4,8 @@
 #include <optional>
 
 #include "chapters/06_cuda_kernels/model/layer.hpp"
-#include "chapters/06_cuda_kernels/model/model_tensors.hpp"
 #include "chapters/06_cuda_kernels/model/permute.hpp"
+#include "chapters/models/model_tensors.hpp"
 
 namespace kv::cuda {
 

@@ -29,7 +29,7 @@ void copy_elements(const kv::MatrixView& from, int stride, W* to) {
   const bool in_place = from.column_stride == 1 && from.type == (sizeof(W) == 4 ? DType::f32 : DType::bf16);
   for (index_t i = 0; i < from.rows; ++i, to += stride) {
     if (in_place) {
-      std::memcpy(to, static_cast<const W*>(from.data) + i * from.row_stride, from.columns * sizeof(W));
+      std::memcpy(to, static_cast<const std::byte*>(from.data) + i * from.row_stride * sizeof(W), from.columns * sizeof(W));
       continue;
     }
     for (index_t j = 0; j < from.columns; ++j) {
@@ -55,6 +55,7 @@ Matrix::Matrix(std::span<const kv::MatrixView> parts)
   std::vector<std::byte> host(bytes_.size());
   std::byte* next = host.data();
   for (const kv::MatrixView& part : parts) {
+    require_numbers(part);
     if (format_ == Format::f32)
       copy_elements(part, stride(), reinterpret_cast<float*>(next));
     else

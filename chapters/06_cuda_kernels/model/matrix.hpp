@@ -32,7 +32,7 @@ class Matrix {
   Matrix(Format format, index_t rows, index_t columns);
   /// Copies matrices of equal width, one below the other: several layers with one input become one. bf16 when all are,
   /// else f32: f16 and fp8 cost more memory here than in the checkpoint, but no digit.
-  /// @throws ShapeError
+  /// @throws ShapeError, and Error for a weight or a scale that is no finite number
   explicit Matrix(std::span<const kv::MatrixView> parts);
   explicit Matrix(std::initializer_list<kv::MatrixView> parts) : Matrix(std::span(parts.begin(), parts.size())) {}
 

@@ -149,6 +149,7 @@ __global__ void __launch_bounds__(warp_threads) route_kernel(const Router r, con
 }  // namespace
 
 Router router(const RoutingRule& rule, const float* bias) {
+  require_published(rule);
   return {.scores = rule.scores,
           .experts = static_cast<int>(rule.experts),
           .chosen = static_cast<int>(rule.chosen),

@@ -14,6 +14,7 @@ struct Router {
   float scaling;
   const float* bias;  ///< (E), or null: none
 };
+/// @throws std::invalid_argument as make_router()
 Router router(const RoutingRule& rule, const float* bias);
 
 /// Of a token the experts are ascending, none twice.

@@ -1,10 +1,9 @@
 #pragma once
 /// @file
-/// The sizes of multi-head latent attention, from config.json.
+/// The sizes of multi-head latent attention.
 #include <optional>
 
 #include "chapters/01_uncached_attention/head_projection.hpp"
-#include "common/files/json.hpp"
 #include "common/tensor/tensor.hpp"
 
 namespace kv {
@@ -23,14 +22,5 @@ struct LatentSizes {
   index_t row_width() const { return rank + rope_width; }         ///< what one token leaves in the cache, R + P
   HeadSizes expanded() const { return {heads, heads, key_width(), value_width}; }
 };
-
-/// @throws Error naming a field that is missing, 0, or odd where pairs are turned
-LatentSizes latent_sizes(const Json& config);
-
-/// YaRN's second correction, a factor on the softmax scale \f$ 1/\sqrt D \f$: \f$ m(\mathrm{mscale\_all\_dim})^2 \f$ with
-/// \f$ m(x) = 0.1\,x \ln s + 1 \f$; 1 where the config has no mscale_all_dim. The first one, on cos and sin, is in Rope.
-/// Both come from the config alone: how much a cache can hold has no say.
-/// @see Peng et al. 2023, section 3.4, arXiv:2309.00071
-float softmax_factor(const Json& config);
 
 }  // namespace kv

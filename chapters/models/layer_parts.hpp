@@ -1,0 +1,28 @@
+#pragma once
+/// @file
+/// The parts of a layer on the CPU, packed from a checkpoint's tensors. Packed weights are shared by all that ask for them.
+/// All throw Error as model_tensors() does, and for weights that are no numbers.
+#include <memory>
+
+#include "chapters/04_latent_cache/absorption.hpp"
+#include "chapters/04_latent_cache/latent_projection.hpp"
+#include "chapters/05_mixture_of_experts/mixture.hpp"
+#include "common/checkpoint/checkpoint.hpp"
+
+namespace kv {
+
+/// Who makes the heads of a layer.
+std::shared_ptr<const HeadProjection> head_projection(const Checkpoint& checkpoint, index_t layer);
+
+/// The same for the MLA family, with its latents, and the matrices that let heads work on them.
+std::shared_ptr<const LatentProjection> latent_projection(const Checkpoint& checkpoint, index_t layer);
+Absorption absorption(const Checkpoint& checkpoint, index_t layer);
+
+/// The feed-forward half of a layer: dense, or a mixture of experts.
+std::shared_ptr<const FeedForward> feed_forward(const Checkpoint& checkpoint, index_t layer);
+
+/// The parts of a layer that is a mixture. Shapes of all experts are checked here, their weights read when an expert is first
+/// chosen.
+MixtureParts mixture_parts(const Checkpoint& checkpoint, index_t layer);
+
+}  // namespace kv

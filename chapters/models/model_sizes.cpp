@@ -1,0 +1,17 @@
+#include "chapters/models/model_sizes.hpp"
+
+#include "chapters/models/config_field.hpp"
+
+namespace kv {
+
+ModelSizes model_sizes(const Json& config) {
+  return {.layers = size_field(config, "num_hidden_layers"),
+          .width = size_field(config, "hidden_size"),
+          .feed_forward_width = size_field(config, "intermediate_size"),
+          .vocabulary = size_field(config, "vocab_size"),
+          .context = size_field(config, "max_position_embeddings"),
+          .norm_epsilon = static_cast<float>(number_field(config, "rms_norm_eps", {0.0, 1.0})),
+          .tied_embeddings = flag_field(config, "tie_word_embeddings", false)};
+}
+
+}  // namespace kv

@@ -1,0 +1,14 @@
+#pragma once
+/// @file
+/// How a checkpoint's weights were rounded, as the quantization_config of its config.json says.
+#include "common/files/json.hpp"
+
+namespace kv {
+
+/// Returns for a config without rounded weights, or with weights in e4m3 and one scale for each 128 x 128 block, as DeepSeek-V3
+/// is published, or in 8-bit integers and one scale for each output, as compressed-tensors writes them. What the config says
+/// about activations is not looked at: they stay in f32, which is at least as exact. The checkpoint checks the scales.
+/// @throws Error naming the field that says otherwise
+void require_known_quantization(const Json& config);
+
+}  // namespace kv
