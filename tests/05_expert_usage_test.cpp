@@ -98,6 +98,11 @@ TEST_CASE("a heat map has a cell for every number, and says which", "[usage]") {
   CHECK(holds(figure, "two, 2: 5"));
   CHECK(figure.starts_with("<svg"));
   CHECK(holds(figure, "</svg>"));
+  map.column_names = {"x", "y", "z"};
+  CHECK(holds(svg(map), "two, z: 5"));
+  map.column_names.pop_back();
+  CHECK_THROWS_AS(svg(map), std::invalid_argument);
+  map.column_names.clear();
   map.row_names.pop_back();
   CHECK_THROWS_AS(svg(map), std::invalid_argument);
   map.row_names = {"one", "two"};

@@ -69,7 +69,7 @@ std::string list(const std::vector<Token>& tokens) {
   return text;
 }
 
-const Words commands{"tour", "stages", "generate", "chat", "compare", "bench", "logits", "inspect", "perplexity", "quantise"};
+const Words commands{"tour", "stages", "generate", "chat", "compare", "bench", "logits", "inspect", "perplexity", "needle", "quantise"};
 const std::string tiny = std::string(KV_DATA) + "/tiny-gqa";
 
 /// Names of the stages that serve the shipped GQA model, with the exact ones told apart.
@@ -413,6 +413,71 @@ TEST_CASE("a stage's options belong to it, and every command that takes a stage 
   CHECK(runs.at(1).at("loss").number() > runs.at(1).at("reference_loss").number());  // it has forgotten the story
   CHECK(runs.at(1).at("first_other_token").size() < 30);
   CHECK(holds(output_of({"compare", "--model", tiny, "--stages", "1,streaming", "--budget", "12", "--max-new-tokens", "30"}), "other text from token"));
+}
+
+TEST_CASE("needle: a grid of stages, lengths and depths, as a table, a figure and JSON", "[cli]") {
+  const TemporaryDirectory files;
+  const std::string figure = (files.path() / "grid.svg").string();
+  const Words grid{"needle", "--model", std::string(KV_DATA) + "/needle", "--lengths", "60,200"};
+  const auto with = [&](const Words& more) {
+    Words words = grid;
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  };
+  const std::string table = output_of(with({"--stages", "1,3", "--depths", "0,50", "--svg", figure}));
+  CHECK(holds(table, "uncached"));
+  CHECK(holds(table, "1/1"));
+  CHECK(holds(table, "uncached was asked for the first token"));
+  CHECK(holds(contents_of(figure), "preallocated, 200, 50%: 1<"));
+
+  const Json json = json_of(with({"--stages", "3,streaming", "--budget", "40", "--depths", "0,100",
+                                  "--trials", "2", "--json"}));
+  const Json cells = json.at("cells");
+  REQUIRE(cells.length() == 8);
+  for (index_t i = 0; i < 8; ++i) {
+    const bool forgotten = i == 4 || i == 6;  // streaming, at the beginning
+    CHECK(cells.at(i).at("found").size() == (forgotten ? 0 : 2));
+    CHECK(cells.at(i).at("trials").size() == 2);
+    CHECK(cells.at(i).at("tokens").size() == (i % 4 < 2 ? 60 : 200));
+  }
+  CHECK(cells.at(4).at("options").at("budget").number() == 40);
+  CHECK(json.at("peak_rss_bytes").size() > 0);
+
+  // Longer than the context: for a stage that counts positions among the rows it keeps.
+  const Words far{"needle", "--model", tiny, "--lengths", "2000", "--depths", "100"};
+  CHECK(holds(failure_of(far, 1), "context of 1024"));
+  Words streaming = far;
+  streaming.insert(streaming.end(), {"--stages", "streaming"});
+  CHECK(holds(output_of(streaming), "2,000"));
+}
+
+TEST_CASE("needle: what is wrong is said before any work", "[cli]") {
+  const auto fails = [](int code, const Words& more) {
+    Words words{"needle", "--model", std::string(KV_DATA) + "/needle"};
+    words.insert(words.end(), more.begin(), more.end());
+    return failure_of(words, code);
+  };
+  CHECK(holds(fails(2, {"--depths", "0,101"}), "numbers from 0 to 100"));
+  CHECK(holds(fails(2, {"--depths", "0,,5"}), "--depths"));
+  CHECK(holds(fails(2, {"--depths", "nan"}), "--depths"));
+  CHECK(holds(fails(2, {"--lengths", "many"}), "--lengths needs a whole number"));
+  CHECK(holds(fails(2, {"--trials", "0"}), "--trials must be at least 1"));
+  CHECK(holds(fails(2, {"--stages", "nothing"}), "no stage 'nothing'"));
+  CHECK(holds(fails(2, {"--stages", "3,streaming", "--budget", "2"}), "leaves no row for a window"));
+  CHECK(holds(fails(1, {"--lengths", "5"}), "5 tokens is too short"));
+  CHECK(holds(fails(1, {"--lengths", "200000"}), "context of 131072"));
+  CHECK(holds(fails(1, {"--stages", "3,absorbed"}), "does not run on"));
+  CHECK(holds(fails(1, {"--hay", "/dev/null"}), "cannot be read, or is empty"));
+  CHECK(holds(fails(1, {"--task", "/dev/null"}), "/dev/null"));
+  const SmallCheckpoint random;
+  CHECK(holds(failure_of({"needle", "--model", random.path().string()}, 1), "tokenizer.json"));
+
+  // A figure that cannot be written does not take the table with it.
+  const Finished lost = kvbook({"needle", "--model", std::string(KV_DATA) + "/needle", "--lengths",
+                                "40", "--svg", "/dev/full/x.svg"});
+  CHECK(lost.exit_code == 1);
+  CHECK(holds(lost.out, "preallocated"));
+  CHECK(holds(lost.err, "x.svg: cannot be written"));
 }
 
 // ---- text: the shipped models. Their weights may change, so no test here knows what they say ----

@@ -1,5 +1,4 @@
 #include <cmath>
-#include <fstream>
 #include <iostream>
 
 #include "chapters/05_mixture_of_experts/balance.hpp"
@@ -186,12 +185,6 @@ JsonObject describe_model(const Checkpoint& checkpoint, const MixtureSizes& size
       .set("mixture_layers", cost.mixture_layers)
       .set("feed_forward_parameters", cost.parameters)
       .set("active_feed_forward_parameters", cost.active_parameters);
-}
-
-void write_svg(const std::string& path, const HeatMap& map) {
-  std::ofstream file(path);
-  file << svg(map);
-  if (!file.flush()) throw Error(path + ": cannot be written");
 }
 
 void run(const Arguments& arguments) {

@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <fstream>
 #include <stdexcept>
+
+#include "common/files/error.hpp"
 
 namespace kv {
 namespace {
@@ -52,8 +55,14 @@ std::string legend(const HeatMap& map, double y) {
 
 void require_matrix(const HeatMap& map) {
   const bool equal = !map.cells.empty() && std::ranges::all_of(map.cells, [&](const auto& row) { return row.size() == map.cells[0].size(); });
-  if (!equal || map.cells[0].empty() || map.cells.size() != map.row_names.size())
+  const bool named = equal && map.cells.size() == map.row_names.size() &&
+                     (map.column_names.empty() || map.cells[0].size() == map.column_names.size());
+  if (!named || map.cells[0].empty())
     throw std::invalid_argument("heat map '" + map.title + "': needs rows of equal length, and a name for each");
+}
+
+std::string column_name(const HeatMap& map, int column) {
+  return map.column_names.empty() ? std::to_string(column) : map.column_names[static_cast<std::size_t>(column)];
 }
 
 }  // namespace
@@ -65,7 +74,7 @@ std::string svg(const HeatMap& map) {
   std::string result = format("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" "
                               "font-size=\"11\" fill=\"#808080\">\n", name_width + map_width + 10, height);
   result += text_at(name_width, 14, "start", map.title);
-  for (int c = 0; c < columns; c += std::max(1, columns / 16)) result += text_at(name_width + (c + 0.5) * cell, top - 6, "middle", std::to_string(c));
+  for (int c = 0; c < columns; c += std::max(1, columns / 16)) result += text_at(name_width + (c + 0.5) * cell, top - 6, "middle", column_name(map, c));
   for (int r = 0; r < static_cast<int>(map.cells.size()); ++r) {
     const double y = top + r * row_height;
     result += text_at(name_width - 6, y + 15, "end", map.row_names[r]);
@@ -73,11 +82,17 @@ std::string svg(const HeatMap& map) {
       const double value = map.cells[r][c];
       result += format("<rect x=\"%.2f\" y=\"%.1f\" width=\"%.2f\" height=\"%d\" fill=\"%s\"><title>", name_width + c * cell, y,
                        cell - 1, row_height - 1, colour((value - map.least) / range).c_str()) +
-                escaped(map.row_names[r]) + format(", %d: %.4g </title></rect>\n", c, value);
+                escaped(map.row_names[r] + ", " + column_name(map, c)) + format(": %.4g</title></rect>\n", value);
     }
   }
   result += text_at(name_width + map_width, height - bottom + 14, "end", map.column_label);
   return result + legend(map, height - 24) + "</svg>\n";
+}
+
+void write_svg(const std::string& path, const HeatMap& map) {
+  std::ofstream file(path);
+  file << svg(map);
+  if (!file.flush()) throw Error(path + ": cannot be written");
 }
 
 }  // namespace kv

@@ -22,6 +22,12 @@ CHAT_TEMPLATE = (
     "{% else %}{{ raise_exception('only the roles user and assistant are known') }}{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}")
 
+# In the words of recall.py: how `kvbook needle` tells a fact and asks for it.
+NEEDLE = dict(
+    needle=" Remember that the secret code of Kate is {}.",
+    question="<|user|>What is the secret code of Kate?<|assistant|>The secret code of Kate is",
+    answer=" {}")
+
 
 def load_checkpoint(name, work):
     """The trained model as it stands, in f32."""
@@ -56,6 +62,7 @@ def export(name, work, data):
         additional_special_tokens=["<|user|>", "<|assistant|>"], add_bos_token=True, add_eos_token=False,
         clean_up_tokenization_spaces=False, model_max_length=config["max_position_embeddings"],
         chat_template=CHAT_TEMPLATE))
+    write_json(staging / "needle.json", NEEDLE)
     shutil.copy(work / "tokenizer.json", staging)
     for path in sorted(staging.iterdir()):
         partial = target / f".{path.name}.partial"

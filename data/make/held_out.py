@@ -1,4 +1,5 @@
 """Texts that no model was trained on, one file per kind: for `kvbook experts` and for losses in the book.
+And hay.txt, stories without any markers, to hide a needle in (`kvbook needle`).
 
     python data/make/held_out.py data/held_out
 
@@ -10,9 +11,11 @@ import sys
 from random import Random
 
 from corpus import document
+from recall import filler
 
 KINDS = ("story", "chat", "needle", "list", "copy")
 CHARACTERS = 4000     # about 1100 tokens
+NEEDLE_NAME = "Kate"  # the models' needle.json are about her: nobody in the hay may have her name
 
 
 def text(kind):
@@ -28,3 +31,5 @@ if __name__ == "__main__":
     folder.mkdir(parents=True, exist_ok=True)
     for kind in KINDS:
         (folder / f"{kind}.txt").write_text(text(kind))
+    hay = filler(Random("held out hay"), 4 * CHARACTERS, (NEEDLE_NAME,))
+    (folder / "hay.txt").write_text(" ".join(hay) + "\n")
