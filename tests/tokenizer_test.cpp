@@ -11,6 +11,7 @@
 #include "common/text/byte_pair.hpp"
 #include "common/text/pattern.hpp"
 #include "common/text/pre_tokenizer.hpp"
+#include "common/text/nfc.hpp"
 #include "common/text/unicode.hpp"
 #include "common/text/utf8.hpp"
 #include "tests/support/catch.hpp"
@@ -257,7 +258,8 @@ namespace {
 std::vector<std::string> words(std::string_view pre_tokenizer, std::string text) {
   const PreTokenizer cut = read_pre_tokenizer(Json::parse(pre_tokenizer, "f.json"));
   std::vector<std::string> texts;
-  for (const Word& word : cut({{std::move(text), true}})) texts.push_back(word.text);
+  Budget budget(text.size());
+  for (const Word& word : cut({{std::move(text), true}}, budget)) texts.push_back(word.text);
   return texts;
 }
 using Texts = std::vector<std::string>;
@@ -319,17 +321,32 @@ TEST_CASE("patterns mean what they mean in Oniguruma", "[tokenizer]") {
   CHECK(isolated("(?i:'s)", "'\u017f's") == Texts{"'\u017f", "'s"});
   CHECK(isolated("[]a]+", "b]ab") == Texts{"b", "]a", "b"});
   for (const std::string regex :
-       {"\\w", "\\h", "\\b", "[\\S]", "[a[b]]", "[a&&b]", "a{1,2}+", "(?m:.)", "(?x)", "(?<n>a)"}) {
+       {"(?x)", "(?<n>a)", "(?#a)", "(?~a)", "(?(1)a)", "(*FAIL)", "(a)\\1", "\\k<n>", "\\g<0>", "\\G", "\\K", "\\R", "\\X",
+        "\\y", "\\Y", "\\C", "\\pL", "\\Qa\\E", "\\xE4", "\\x{D800}", "\\x{110000}", "\\cA", "\\p{Greek_Extended}",
+        "[a-\\d]", "[\\d-a]", "[[:graph:]]", "(?i:ss)", "(?i:\u00e9)", "(?i:[\u00e9])", "(?i:[a&&b])", "a{1}{2}{1}{2}"}) {
     CAPTURE(regex);
     CHECK(holds(error_of([&] { isolated(regex, ""); }), "f.json: pattern.Regex has '"));
   }
-  CHECK(holds(error_of([&] { isolated("(a", ""); }), "f.json: pattern.Regex is not a valid pattern: "));
-  CHECK(holds(error_of([&] { isolated("a\\", ""); }), "f.json: pattern.Regex has '\\'"));
+  for (const std::string regex : {"(a", "a)", "[a", "[]", "a\\", "*a", "a|+", "(?=a)*", "^+", "[b-a]", "a{100001}"}) {
+    CAPTURE(regex);
+    CHECK(holds(error_of([&] { isolated(regex, ""); }), "f.json: pattern.Regex is not a valid pattern: "));
+  }
+  CHECK(holds(error_of([&] { isolated("(?:ab|c){9999}", ""); }), "f.json: pattern.Regex is too large a pattern"));
+  CHECK(holds(error_of([&] { isolated("(?<=a+)b", ""); }), "f.json: pattern.Regex looks behind over a varying length"));
+  CHECK(holds(error_of([&] { isolated(std::string(16385, 'a'), ""); }), "which is too long"));
+  CHECK(holds(error_of([&] { isolated(std::string(200, '('), ""); }), "100 groups"));
 }
 
-TEST_CASE("a pattern that backtracks without end is an error", "[tokenizer]") {
-  const Pattern pattern = Pattern::regex("(a+)+$", "p");
-  CHECK(holds(error_of([&] { pattern.matches(std::string(64, 'a') + "b"); }), "p cannot be matched: "));
+TEST_CASE("one text has one budget: for a match that never ends, and for many that nearly do", "[tokenizer]") {
+  const auto error = [](const std::string& regex, const std::string& text) {
+    return error_of([&] {
+      Budget budget(text.size());
+      Pattern::regex(regex, "p").matches(text, budget);
+    });
+  };
+  CHECK(holds(error("(?:a+)+$", std::string(64, 'a') + "b"), "p takes too many steps"));
+  CHECK(holds(error("(?:(?:.|.){20}\\x00|.)", std::string(1000, 'a')), "p takes too many steps"));
+  CHECK(holds(error("a*b", std::string(1'000'000, 'a')), "p takes too many steps"));
 }
 
 // ---- added tokens ----
@@ -523,7 +540,8 @@ TEST_CASE("what a file declares and nobody knows is an error that names it", "[t
   CHECK(error(id, "\"id\":99999999999") == "added_tokens[0].id is 99999999999, which is too large for a token");
   CHECK(error("\"<m>\"", "\"a\"") == "added_tokens[0].id is 100, but model.vocab has it as 0");
   CHECK(error("\"<m>\"", "\"\"") == "added_tokens[0].content is empty");
-  CHECK(error(added, added + added_token("<m>") + ",") == "added_tokens[1] is declared twice");
+  CHECK(error(added, added + R"({"id":101,"content":"<m>"},)") ==
+        "added_tokens[1].id is 100, but the same token is declared as 101 before");
   CHECK(error("\"vocab\":{", "\"vocab\":[],\"x\":{") == "model.x is not known");
   CHECK(error(file, "[]") == "is a list, expected an object");
   CHECK(error(file, "{}") == "model is missing");
@@ -543,4 +561,55 @@ TEST_CASE("the largest id needs no memory of its size", "[tokenizer]") {
   const Tokenizer tokenizer(Json::parse(file, "f.json"));
   CHECK(tokenizer.encode("<m>") == std::vector<Token>{2147483647});
   CHECK(tokenizer.size() == index_t{1} << 31);
+}
+
+TEST_CASE("a token that is declared again keeps its id, takes the later flags and stays special", "[tokenizer]") {
+  constexpr Token space = 26, x = 23;
+  const Tokenizer tokenizer(Json::parse(
+      file_with(added_token("<m>", R"(,"special":true)") + "," + added_token("<m>", R"(,"lstrip":true)")), "f.json"));
+  CHECK(tokenizer.encode("x  <m> x") == std::vector<Token>{x, 100, space, x});
+  CHECK(tokenizer.is_special(100));
+}
+
+// ---- growth ----
+
+TEST_CASE("steps that multiply a text are stopped, and the message names the step", "[tokenizer]") {
+  const auto repeated = [](const std::string& type, const std::string& list, const std::string& step, int count) {
+    std::string steps;
+    for (int i = 0; i < count; ++i) steps += (i == 0 ? "" : ",") + step;
+    return "\"" + type + R"(":{"type":"Sequence",")" + list + "\":[" + steps + "]}";
+  };
+  const auto error = [](const std::string& old, const std::string& with) {
+    std::string file = file_with(added_token("<m>"));
+    file.replace(file.find(old), old.size(), with);
+    return error_of([&] {
+      const Tokenizer tokenizer(Json::parse(file, "f.json"));
+      tokenizer.decode(tokenizer.encode_with_special("a"));
+    });
+  };
+  const std::string ten = R"({"type":"Replace","pattern":{"Regex":"."},"content":"aaaaaaaaaa"})";
+  const std::string normalizer = R"("normalizer":null)", words = R"("pre_tokenizer":null)",
+                    decoder = R"("decoder":{"type":"Fuse"})", frame = R"("post_processor":null)";
+  CHECK(holds(error(normalizer, repeated("normalizer", "normalizers", ten, 12)), "f.json: normalizer.normalizers["));
+  CHECK(holds(error(normalizer, repeated("normalizer", "normalizers",
+                                         R"({"type":"Prepend","prepend":")" + std::string(1'000'000, 'a') + "\"}", 40)),
+              "f.json: normalizer.normalizers["));
+  CHECK(holds(error(words, repeated("pre_tokenizer", "pretokenizers", R"({"type":"ByteLevel"})", 60)),
+              "f.json: pre_tokenizer.pretokenizers["));
+  CHECK(holds(error(decoder, repeated("decoder", "decoders", ten, 12)), "f.json: decoder.decoders["));
+  CHECK(holds(error(words, repeated("pre_tokenizer", "pretokenizers", R"({"type":"Digits"})", 65)),
+              "f.json: pre_tokenizer.pretokenizers[64] is one step too many"));
+  std::string ids = "0";
+  for (int i = 0; i < 256; ++i) ids += ",0";
+  CHECK(holds(error(frame, R"("post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"s"}},)"
+                           R"({"Sequence":{"id":"A"}}],"special_tokens":{"s":{"ids":[)" + ids + "]}}}"),
+              "frame of more than 256 tokens"));
+  CHECK(holds(error(decoder, R"("decoder":{"type":"Metaspace","replacement":""})"), "is not one character"));
+}
+
+TEST_CASE("a tokenizer.json of absurd size is refused before it is read", "[tokenizer]") {
+  const TemporaryDirectory directory;
+  const auto file = directory.write("tokenizer.json", "{}");
+  std::filesystem::resize_file(file, (64 << 20) + 1);
+  CHECK(holds(error_of([&] { Tokenizer tokenizer(file); }), "tokenizer.json: has 67108865 bytes"));
 }

@@ -23,8 +23,6 @@ need_build_tools() {
   need cmake command -v cmake
   need libxtensor-dev eval 'header xtensor.hpp || header xtensor/xtensor.hpp || header xtensor/containers/xtensor.hpp'
   need nlohmann-json3-dev header nlohmann/json.hpp
-  need libpcre2-dev header pcre2.h
-  need libutf8proc-dev header utf8proc.h
 }
 
 need_catch() { need catch2 header catch2; }

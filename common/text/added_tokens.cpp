@@ -18,11 +18,14 @@ std::string_view last_character(std::string_view text) {
   return text.substr(begin);
 }
 
+/// Two joiners of no width are of a word too.
+bool is_of_word(char32_t c) { return c == 0x200C || c == 0x200D || word_characters().contains(c); }
+
 bool ends_with_word(std::string_view text) {
-  return !text.empty() && is_word_character(code_point(last_character(text)));
+  return !text.empty() && is_of_word(code_point(last_character(text)));
 }
 bool starts_with_word(std::string_view text) {
-  return !text.empty() && is_word_character(code_point(first_character(text)));
+  return !text.empty() && is_of_word(code_point(first_character(text)));
 }
 
 std::size_t white_space_at_end(std::string_view text) {
@@ -51,27 +54,29 @@ AddedToken read_added_token(const Json& json) {
   return token;
 }
 
-void AddedTokenFinder::add(std::string pattern, const AddedToken& token) {
+bool AddedTokenFinder::add(std::string pattern, const AddedToken& token) {
   auto& lengths = lengths_[static_cast<unsigned char>(pattern.front())];
   if (std::ranges::find(lengths, pattern.size()) == lengths.end()) lengths.push_back(pattern.size());
   std::ranges::sort(lengths, std::greater<>());
-  tokens_.insert_or_assign(std::move(pattern), token);
+  return tokens_.emplace(std::move(pattern), token).second;
 }
 
-std::optional<AddedTokenFinder::Match> AddedTokenFinder::longest_at(std::string_view text, std::size_t begin) const {
+std::optional<AddedTokenFinder::Match> AddedTokenFinder::longest_at(std::string_view text, std::size_t begin,
+                                                                    Budget& budget) const {
   for (const std::size_t length : lengths_[static_cast<unsigned char>(text[begin])]) {
     if (length > text.size() - begin) continue;
+    budget.spend(length, where_);
     const auto found = tokens_.find(text.substr(begin, length));
     if (found != tokens_.end()) return Match{begin + length, &found->second};
   }
   return std::nullopt;
 }
 
-std::vector<TextPart> AddedTokenFinder::split(std::string_view text) const {
+std::vector<TextPart> AddedTokenFinder::split(std::string_view text, Budget& budget) const {
   std::vector<TextPart> parts;
   std::size_t covered = 0;  // the parts reach up to here
   for (std::size_t at = 0; at < text.size();) {
-    const auto match = longest_at(text, at);
+    const auto match = longest_at(text, at, budget);
     if (!match) {
       ++at;
       continue;
@@ -84,6 +89,7 @@ std::vector<TextPart> AddedTokenFinder::split(std::string_view text) const {
     if (token.takes_space_left) begin -= white_space_at_end(text.substr(0, begin));
     if (token.takes_space_right) end += white_space_at_start(text.substr(end));
     begin = std::max(begin, covered);  // the token before may have taken the same white space
+    budget.spend(end - begin, where_);
     if (covered < begin) parts.push_back({covered, begin, std::nullopt});
     parts.push_back({begin, end, token.token});
     covered = end;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/files/json.hpp"
+#include "common/text/budget.hpp"
 #include "common/text/token.hpp"
 
 namespace kv {
@@ -35,19 +36,23 @@ struct TextPart {
 /// Finds tokens in a text: the leftmost first, and of those the longest.
 class AddedTokenFinder {
  public:
-  /// Looks for `pattern` from now on.
-  void add(std::string pattern, const AddedToken& token);
+  /// @param where names the tokens in errors
+  explicit AddedTokenFinder(std::string where) : where_(std::move(where)) {}
 
-  /// The whole text in parts, none of them empty.  @param text UTF-8
-  std::vector<TextPart> split(std::string_view text) const;
+  /// Looks for `pattern` from now on.  @return false when it is the pattern of another token
+  bool add(std::string pattern, const AddedToken& token);
+
+  /// The whole text in parts, none of them empty.  @param text UTF-8  @throws Error when the budget is used up
+  std::vector<TextPart> split(std::string_view text, Budget& budget) const;
 
  private:
   struct Match {
     std::size_t end;
     const AddedToken* token;
   };
-  std::optional<Match> longest_at(std::string_view text, std::size_t begin) const;
+  std::optional<Match> longest_at(std::string_view text, std::size_t begin, Budget& budget) const;
 
+  std::string where_;
   TextMap<AddedToken> tokens_;                        // by pattern
   std::array<std::vector<std::size_t>, 256> lengths_;  // of patterns, longest first, by their first byte
 };

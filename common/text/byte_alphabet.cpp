@@ -34,6 +34,7 @@ const Alphabet& alphabet() {
 
 std::string to_byte_alphabet(std::string_view bytes) {
   std::string text;
+  text.reserve(bytes.size());
   for (const char byte : bytes) text += alphabet().letter_of[static_cast<unsigned char>(byte)];
   return text;
 }

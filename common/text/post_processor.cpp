@@ -6,8 +6,14 @@
 namespace kv {
 namespace {
 
+constexpr std::size_t most_tokens = 256;  // on one side; published files have one or two
+
 void append(std::vector<Token>& tokens, const Json& ids) {
-  for (index_t i = 0; i < ids.length(); ++i) tokens.push_back(read_token(ids.at(i)));
+  for (index_t i = 0; i < ids.length(); ++i) {
+    if (tokens.size() == most_tokens)
+      throw Error(ids.where() + " makes a frame of more than 256 tokens, which is not supported");
+    tokens.push_back(read_token(ids.at(i)));
+  }
 }
 
 /// A list of special tokens with the text, {"Sequence": {"id": "A"}}, somewhere in it.
@@ -32,30 +38,26 @@ Frame read_template(const Json& json) {
   return frame;
 }
 
-/// At most one of the steps may add tokens.
-Frame read_sequence(const Json& json) {
-  require_known_keys(json, {"type", "processors"});
-  const Json list = json.at("processors");
-  Frame frame;
-  for (index_t i = 0; i < list.length(); ++i) {
-    const Frame step = read_post_processor(list.at(i));
-    if (step.before.empty() && step.after.empty()) continue;
-    if (!frame.before.empty() || !frame.after.empty())
-      throw Error(list.at(i).where() + " is a second step that adds tokens, which is not supported");
-    frame = step;
-  }
-  return frame;
+Frame read_step(const Json& json) {
+  const std::string type = json.at("type").text();
+  if (type == "TemplateProcessing") return read_template(json);
+  if (type != "ByteLevel") throw_unknown_type(json);
+  require_known_keys(json, {"type", "add_prefix_space", "trim_offsets", "use_regex"});
+  return {};
 }
 
 }  // namespace
 
 Frame read_post_processor(const Json& json) {
-  const std::string type = json.at("type").text();
-  if (type == "TemplateProcessing") return read_template(json);
-  if (type == "Sequence") return read_sequence(json);
-  if (type != "ByteLevel") throw_unknown_type(json);
-  require_known_keys(json, {"type", "add_prefix_space", "trim_offsets", "use_regex"});
-  return {};
+  Frame frame;
+  for (const Json& step : read_steps(json, "processors")) {
+    const Frame of_step = read_step(step);
+    if (of_step.before.empty() && of_step.after.empty()) continue;
+    if (!frame.before.empty() || !frame.after.empty())
+      throw Error(step.where() + " is a second step that adds tokens, which is not supported");
+    frame = of_step;
+  }
+  return frame;
 }
 
 }  // namespace kv

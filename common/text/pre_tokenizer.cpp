@@ -13,33 +13,37 @@ namespace kv {
 namespace {
 
 using Words = std::vector<Word>;
-using FindStretches = std::function<std::vector<Stretch>(std::string_view)>;
 
 PreTokenizer in_turn(std::vector<PreTokenizer> steps) {
-  return [steps = std::move(steps)](Words words) {
-    for (const PreTokenizer& step : steps) words = step(std::move(words));
+  return [steps = std::move(steps)](Words words, Budget& budget) {
+    for (const PreTokenizer& step : steps) words = step(std::move(words), budget);
+    return words;
+  };
+}
+
+/// Changes every word's text.  @param where names the step in errors
+template <class Change>
+PreTokenizer change_all(Change change, std::string where) {
+  return [change = std::move(change), where = std::move(where)](Words words, Budget& budget) {
+    for (Word& word : words) {
+      change(word);
+      budget.spend_on_bytes(word.text.size(), where);
+    }
     return words;
   };
 }
 
 /// Cuts one word and appends the parts.
-void cut(const Word& word, const std::vector<Stretch>& stretches, SplitBehavior behavior, Words& parts) {
-  for (const Stretch& part : split(stretches, behavior))
+void cut(const Word& word, std::vector<Stretch> stretches, SplitBehavior behavior, Words& parts) {
+  for (const Stretch& part : split(std::move(stretches), behavior))
     if (part.begin != part.end)
       parts.push_back({word.text.substr(part.begin, part.end - part.begin), word.starts_text && part.begin == 0});
-}
-
-PreTokenizer cut_all(FindStretches find, SplitBehavior behavior) {
-  return [find = std::move(find), behavior](const Words& words) {
-    Words parts;
-    for (const Word& word : words) cut(word, find(word.text), behavior, parts);
-    return parts;
-  };
 }
 
 /// The matches and what lies between them.
 std::vector<Stretch> stretches(const std::vector<Span>& matches, std::size_t size) {
   std::vector<Stretch> all;
+  all.reserve(2 * matches.size() + 1);
   std::size_t end = 0;
   for (const Span match : matches) {
     if (end != match.begin) all.push_back({end, match.begin, false});
@@ -50,16 +54,18 @@ std::vector<Stretch> stretches(const std::vector<Span>& matches, std::size_t siz
   return all;
 }
 
-/// Every character for which `is_in` holds is a match of its own.
-FindStretches each_character(std::function<bool(char32_t)> is_in) {
-  return [is_in = std::move(is_in)](std::string_view text) {
-    std::vector<Span> matches;
-    for (std::size_t i = 0; i < text.size();) {
-      const std::size_t length = character_length(text.substr(i));
-      if (is_in(code_point(text.substr(i, length)))) matches.push_back({i, i + length});
-      i += length;
+/// Cuts every word where the pattern matches or, inverted, where it does not.
+PreTokenizer cut_all(const Pattern& pattern, SplitBehavior behavior, const std::string& where, bool invert = false) {
+  return [=](const Words& words, Budget& budget) {
+    Words parts;
+    for (const Word& word : words) {
+      budget.spend_on_bytes(sizeof word + word.text.size(), where);
+      std::vector<Stretch> all = stretches(pattern.matches(word.text, budget), word.text.size());
+      if (invert)
+        for (Stretch& stretch : all) stretch.is_match = !stretch.is_match;
+      cut(word, std::move(all), behavior, parts);
     }
-    return stretches(matches, text.size());
+    return parts;
   };
 }
 
@@ -75,27 +81,21 @@ SplitBehavior read_behavior(const Json& json) {
 
 PreTokenizer read_split(const Json& json) {
   require_known_keys(json, {"type", "pattern", "behavior", "invert"});
-  const bool invert = flag_or(json, "invert", false);
-  const auto find = [pattern = Pattern::read(json.at("pattern")), invert](std::string_view text) {
-    std::vector<Stretch> all = stretches(pattern.matches(text), text.size());
-    if (invert)
-      for (Stretch& stretch : all) stretch.is_match = !stretch.is_match;
-    return all;
-  };
-  return cut_all(find, read_behavior(json.at("behavior")));
+  return cut_all(Pattern::read(json.at("pattern")), read_behavior(json.at("behavior")), json.where(),
+                 flag_or(json, "invert", false));
 }
 
 PreTokenizer read_digits(const Json& json) {
   require_known_keys(json, {"type", "individual_digits"});
   const bool individual = flag_or(json, "individual_digits", false);
-  return cut_all(each_character(is_number), individual ? SplitBehavior::isolated : SplitBehavior::contiguous);
+  return cut_all(Pattern::any_of(numbers(), json.where()),
+                 individual ? SplitBehavior::isolated : SplitBehavior::contiguous, json.where());
 }
 
 /// GPT-2's own pattern, for files that declare ByteLevel alone: contractions, letters, numbers, and the rest, each with
 /// the space before it; then white space, whose last character goes to the word that follows.
-Pattern gpt2_pattern() {
-  return Pattern::regex(R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)",
-                        "GPT-2's pattern");
+Pattern gpt2_pattern(const std::string& where) {
+  return Pattern::regex(R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)", where);
 }
 
 /// Every byte becomes a printable character, so that 256 tokens can spell any text.
@@ -104,55 +104,47 @@ PreTokenizer read_byte_level(const Json& json) {
   require_known_keys(json, {"type", "add_prefix_space", "trim_offsets", "use_regex"});
   std::vector<PreTokenizer> steps;
   if (flag_or(json, "add_prefix_space", true))
-    steps.push_back([](Words words) {
-      for (Word& word : words)
-        if (!word.text.starts_with(' ')) word.text.insert(word.text.begin(), ' ');
-      return words;
-    });
+    steps.push_back(change_all(
+        [](Word& word) {
+          if (!word.text.starts_with(' ')) word.text.insert(word.text.begin(), ' ');
+        },
+        json.where()));
   if (flag_or(json, "use_regex", true))
-    steps.push_back(cut_all(
-        [pattern = gpt2_pattern()](std::string_view text) { return stretches(pattern.matches(text), text.size()); },
-        SplitBehavior::isolated));
-  steps.push_back([](Words words) {
-    for (Word& word : words) word.text = to_byte_alphabet(word.text);
-    return words;
-  });
+    steps.push_back(cut_all(gpt2_pattern(json.where()), SplitBehavior::isolated, json.where()));
+  steps.push_back(change_all([](Word& word) { word.text = to_byte_alphabet(word.text); }, json.where()));
   return in_turn(std::move(steps));
 }
 
 /// SentencePiece's way: a space becomes a visible mark, and words begin with it.
 PreTokenizer read_metaspace(const Json& json) {
   require_known_keys(json, {"type", "replacement", "prepend_scheme", "split", "add_prefix_space", "str_rep"});
-  const std::string mark = json.at("replacement").text();
-  if (mark.empty() || character_length(mark) != mark.size())
-    throw Error(json.at("replacement").where() + " is not one character");
+  const std::string mark = read_character(json.at("replacement"));
   const bool prefix = flag_or(json, "add_prefix_space", true);  // the key of older files
   const std::string scheme = text_or(json, "prepend_scheme", prefix ? "always" : "never");
   if (scheme != "always" && scheme != "first" && scheme != "never")
     throw Error(json.at("prepend_scheme").where() + " is " + excerpt(scheme) + ", which is not supported");
   if (!prefix && scheme != "never") throw Error(json.at("add_prefix_space").where() + " contradicts prepend_scheme");
 
-  const PreTokenizer put_marks = [mark, scheme](Words words) {
-    for (Word& word : words) {
-      std::string marked;
-      for (const char byte : word.text) byte == ' ' ? marked += mark : marked += byte;
-      const bool wanted = scheme == "always" || (scheme == "first" && word.starts_text);
-      word.text = wanted && !marked.starts_with(mark) ? mark + marked : marked;
-    }
-    return words;
-  };
+  const PreTokenizer put_marks = change_all(
+      [mark, scheme](Word& word) {
+        std::string marked;
+        for (const char byte : word.text) byte == ' ' ? marked += mark : marked += byte;
+        const bool wanted = scheme == "always" || (scheme == "first" && word.starts_text);
+        word.text = wanted && !marked.starts_with(mark) ? mark + marked : marked;
+      },
+      json.where());
   if (!flag_or(json, "split", true)) return put_marks;
-  const auto is_mark = [c = code_point(mark)](char32_t other) { return other == c; };
-  const auto cut_before_marks = cut_all(each_character(is_mark), SplitBehavior::merged_with_next);
-  return in_turn({put_marks, cut_before_marks});
+  const std::string where = json.where();
+  return in_turn({put_marks, cut_all(Pattern::literal(mark, where), SplitBehavior::merged_with_next, where)});
 }
 
-PreTokenizer read_sequence(const Json& json) {
-  require_known_keys(json, {"type", "pretokenizers"});
-  const Json list = json.at("pretokenizers");
-  std::vector<PreTokenizer> steps;
-  for (index_t i = 0; i < list.length(); ++i) steps.push_back(read_pre_tokenizer(list.at(i)));
-  return in_turn(std::move(steps));
+PreTokenizer read_step(const Json& json) {
+  const std::string type = json.at("type").text();
+  if (type == "Split") return read_split(json);
+  if (type == "Digits") return read_digits(json);
+  if (type == "ByteLevel") return read_byte_level(json);
+  if (type == "Metaspace") return read_metaspace(json);
+  throw_unknown_type(json);
 }
 
 /// A match joins the word before it, unless that ends with a match too.
@@ -192,29 +184,23 @@ std::vector<Stretch> join_alike(const std::vector<Stretch>& stretches) {
 
 }  // namespace
 
-std::vector<Stretch> split(const std::vector<Stretch>& stretches, SplitBehavior behavior) {
+std::vector<Stretch> split(std::vector<Stretch> stretches, SplitBehavior behavior) {
   switch (behavior) {
     case SplitBehavior::isolated: break;
+    case SplitBehavior::removed:
+      std::erase_if(stretches, [](const Stretch& stretch) { return stretch.is_match; });
+      break;
     case SplitBehavior::merged_with_previous: return merge_with_previous(stretches);
     case SplitBehavior::merged_with_next: return merge_with_next(stretches);
     case SplitBehavior::contiguous: return join_alike(stretches);
-    case SplitBehavior::removed: {
-      std::vector<Stretch> words = stretches;
-      std::erase_if(words, [](const Stretch& stretch) { return stretch.is_match; });
-      return words;
-    }
   }
   return stretches;
 }
 
 PreTokenizer read_pre_tokenizer(const Json& json) {
-  const std::string type = json.at("type").text();
-  if (type == "Split") return read_split(json);
-  if (type == "Digits") return read_digits(json);
-  if (type == "ByteLevel") return read_byte_level(json);
-  if (type == "Metaspace") return read_metaspace(json);
-  if (type == "Sequence") return read_sequence(json);
-  throw_unknown_type(json);
+  std::vector<PreTokenizer> steps;
+  for (const Json& step : read_steps(json, "pretokenizers")) steps.push_back(read_step(step));
+  return in_turn(std::move(steps));
 }
 
 }  // namespace kv

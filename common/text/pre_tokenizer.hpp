@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/files/json.hpp"
+#include "common/text/budget.hpp"
 
 namespace kv {
 
@@ -16,8 +17,8 @@ struct Word {
   bool starts_text = false;   ///< the text's own first character is in it
 };
 
-/// One step, or several.
-using PreTokenizer = std::function<std::vector<Word>(std::vector<Word>)>;
+/// One step, or several.  @throws Error when the budget is used up
+using PreTokenizer = std::function<std::vector<Word>(std::vector<Word>, Budget&)>;
 
 /// The `pre_tokenizer` of tokenizer.json: Split, Digits, ByteLevel, Metaspace, or a Sequence of them.
 /// @throws Error naming what else is declared
@@ -33,6 +34,6 @@ struct Stretch {
 };
 
 /// The words of a text whose stretches are given: without gaps, from left to right.
-std::vector<Stretch> split(const std::vector<Stretch>& stretches, SplitBehavior behavior);
+std::vector<Stretch> split(std::vector<Stretch> stretches, SplitBehavior behavior);
 
 }  // namespace kv

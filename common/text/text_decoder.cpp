@@ -44,8 +44,8 @@ class ByteLevelDecoder : public TextDecoder {
   }
 };
 
-/// Changes the text of one token; `first` for the first token of all.
-using TokenStep = std::function<std::string(std::string token, bool first)>;
+/// Changes the text of one token; `decoding` knows whether it is the first of all.
+using TokenStep = std::function<std::string(const std::string& token, Decoding& decoding)>;
 
 /// Takes a character away at the start of the text, up to `count` times: the space that the normalizer put there.
 struct Strip {
@@ -62,7 +62,8 @@ class PieceDecoder : public TextDecoder {
 
   std::string push(Decoding& decoding, std::string_view token) const override {
     std::string text(token);
-    for (const TokenStep& step : steps_) text = step(std::move(text), decoding.at_start);
+    decoding.budget.add_text(token.size());
+    for (const TokenStep& step : steps_) text = step(text, decoding);
     decoding.at_start = false;
     const auto byte = byte_fallback_ ? byte_of_token(text) : std::nullopt;
     if (byte) {
@@ -110,8 +111,9 @@ std::unique_ptr<const TextDecoder> read_byte_level(const Json& json) {
 
 TokenStep read_replace(const Json& json) {
   require_known_keys(json, {"type", "pattern", "content"});
-  return [pattern = Pattern::read(json.at("pattern")), content = json.at("content").text()](std::string token, bool) {
-    return replace_all(pattern, token, content);
+  return [pattern = Pattern::read(json.at("pattern")), content = json.at("content").text()](
+             const std::string& token, Decoding& decoding) {
+    return pattern.replace_all(token, content, decoding.budget);
   };
 }
 
@@ -120,13 +122,13 @@ TokenStep read_metaspace(const Json& json) {
   require_known_keys(json, {"type", "replacement", "prepend_scheme", "split", "add_prefix_space", "str_rep"});
   const bool prefix = flag_or(json, "add_prefix_space", true);  // the key of older files
   const bool prepended = text_or(json, "prepend_scheme", prefix ? "always" : "never") != "never";
-  return [mark = json.at("replacement").text(), prepended](const std::string& token, bool first) {
+  return [mark = read_character(json.at("replacement")), prepended](const std::string& token, Decoding& decoding) {
     std::string text;
     for (std::string_view left = token; !left.empty();) {
       const bool is_mark = left.starts_with(mark);
       const std::size_t length = is_mark ? mark.size() : character_length(left);
       if (!is_mark) text += left.substr(0, length);
-      else if (!(first && prepended)) text += ' ';
+      else if (!(decoding.at_start && prepended)) text += ' ';
       left.remove_prefix(length);
     }
     return text;
@@ -136,18 +138,15 @@ TokenStep read_metaspace(const Json& json) {
 Strip read_strip(const Json& json) {
   require_known_keys(json, {"type", "content", "start", "stop"});
   if (json.at("stop").size() != 0) throw Error(json.at("stop").where() + " is not 0, which is not supported");
-  const std::string character = json.at("content").text();
-  if (character.empty() || character_length(character) != character.size())
-    throw Error(json.at("content").where() + " is not one character");
-  return {character, json.at("start").size()};
+  return {read_character(json.at("content")), json.at("start").size()};
 }
 
 /// First steps on single tokens, then bytes, then what is done to the whole text.
-std::unique_ptr<const TextDecoder> read_pieces(const std::vector<Json>& list) {
+std::unique_ptr<const TextDecoder> read_pieces(const Json& json) {
   std::vector<TokenStep> steps;
   bool byte_fallback = false, fused = false;
   Strip strip;
-  for (const Json& step : list) {
+  for (const Json& step : read_steps(json, "decoders")) {
     const std::string type = step.at("type").text();
     if (type == "Replace" && !byte_fallback && !fused) {
       steps.push_back(read_replace(step));
@@ -171,14 +170,7 @@ std::unique_ptr<const TextDecoder> read_pieces(const std::vector<Json>& list) {
 }  // namespace
 
 std::unique_ptr<const TextDecoder> read_text_decoder(const Json& json) {
-  const std::string type = json.at("type").text();
-  if (type == "ByteLevel") return read_byte_level(json);
-  if (type != "Sequence") return read_pieces({json});
-  require_known_keys(json, {"type", "decoders"});
-  const Json list = json.at("decoders");
-  std::vector<Json> steps;
-  for (index_t i = 0; i < list.length(); ++i) steps.push_back(list.at(i));
-  return read_pieces(steps);
+  return json.at("type").text() == "ByteLevel" ? read_byte_level(json) : read_pieces(json);
 }
 
 }  // namespace kv

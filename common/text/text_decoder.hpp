@@ -6,11 +6,13 @@
 #include <string_view>
 
 #include "common/files/json.hpp"
+#include "common/text/budget.hpp"
 
 namespace kv {
 
 /// Where a text stands between two tokens.
 struct Decoding {
+  Budget budget;           ///< for all of the text
   std::string pending;     ///< bytes that do not make a text yet
   bool at_start = true;    ///< no token so far
   index_t stripped = 0;    ///< characters taken away at the start so far
@@ -20,7 +22,7 @@ struct Decoding {
 /// The `decoder` of tokenizer.json. The pieces that push() and finish() give, put together, are the whole text, and
 /// each is whole UTF-8 characters.
 struct TextDecoder {
-  /// What has become final with this token.
+  /// What has become final with this token.  @throws Error when the budget is used up
   virtual std::string push(Decoding& decoding, std::string_view token) const = 0;
   /// What is left at the end; the decoding starts anew.
   virtual std::string finish(Decoding& decoding) const = 0;

@@ -23,8 +23,8 @@ struct Tokenizer::Tables {
   };
 
   BytePair model;
-  Normalizer normalize = [](std::string text) { return text; };
-  PreTokenizer cut_into_words = [](std::vector<Word> words) { return words; };
+  Normalizer normalize = [](std::string text, Budget&) { return text; };
+  PreTokenizer cut_into_words = [](std::vector<Word> words, Budget&) { return words; };
   Frame frame;
   std::unique_ptr<const TextDecoder> decoder;
   TextMap<Token> added;
@@ -37,11 +37,14 @@ struct Tokenizer::Tables {
   void read_added_tokens(const Json& list);
   void require_frame(const Json& file) const;
 
-  void encode_raw(std::string_view text, std::vector<Token>& tokens) const;
-  void encode_normalized(std::string_view text, bool starts_text, std::vector<Token>& tokens) const;
+  void encode(std::string_view text, std::vector<Token>& tokens) const;
+  void encode_normalized(std::string_view text, bool starts_text, Budget& budget, std::vector<Token>& tokens) const;
 };
 
-Tokenizer::Tables::Tables(const Json& file) : model(file.at("model")) {
+Tokenizer::Tables::Tables(const Json& file)
+    : model(file.at("model")),
+      in_raw_text(file.where() + ": added_tokens"),
+      in_normalized_text(file.where() + ": added_tokens") {
   require_known_keys(file, {"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer",
                             "post_processor", "decoder", "model"});
   if (file.has("normalizer")) normalize = read_normalizer(file.at("normalizer"));
@@ -58,11 +61,39 @@ void Tokenizer::Tables::add_entry(Token token, Entry entry) {
   size = std::max(size, static_cast<index_t>(token) + 1);
 }
 
-void Tokenizer::Tables::read_added_tokens(const Json& list) {
+namespace {
+struct Declaration {
+  Json json;
+  AddedToken token;
+};
+
+/// Where a token is declared several times, the last declaration holds; but once special it stays special.
+std::vector<Declaration> without_repetition(const Json& list) {
+  std::vector<Declaration> tokens;
+  TextMap<std::size_t> place;
   for (index_t i = 0; i < list.length(); ++i) {
     const Json json = list.at(i);
-    const AddedToken token = read_added_token(json);
-    if (!added.emplace(token.text, token.token).second) throw Error(json.where() + " is declared twice");
+    AddedToken token = read_added_token(json);
+    const auto [found, is_new] = place.emplace(token.text, tokens.size());
+    if (is_new) {
+      tokens.push_back({json, std::move(token)});
+      continue;
+    }
+    AddedToken& before = tokens[found->second].token;
+    if (token.token != before.token)
+      throw Error(json.at("id").where() + " is " + std::to_string(token.token) + ", but the same token is declared as " +
+                  std::to_string(before.token) + " before");
+    token.special |= before.special;
+    before = std::move(token);
+  }
+  return tokens;
+}
+}  // namespace
+
+void Tokenizer::Tables::read_added_tokens(const Json& list) {
+  Budget budget;  // for all of them
+  for (const auto& [json, token] : without_repetition(list)) {
+    added.emplace(token.text, token.token);
     const auto in_vocabulary = model.find(token.text);
     if (in_vocabulary && *in_vocabulary != token.token)
       throw Error(json.at("id").where() + " is " + std::to_string(token.token) + ", but model.vocab has it as " +
@@ -70,9 +101,10 @@ void Tokenizer::Tables::read_added_tokens(const Json& list) {
     if (!in_vocabulary && entries.contains(token.token))
       throw Error(json.at("id").where() + " is " + std::to_string(token.token) + ", which another token has");
 
-    const std::string pattern = token.normalized ? normalize(token.text) : token.text;
+    const std::string pattern = token.normalized ? normalize(token.text, budget) : token.text;
     if (pattern.empty()) throw Error(json.at("content").where() + " is nothing after normalization");
-    (token.normalized ? in_normalized_text : in_raw_text).add(pattern, token);
+    if (!(token.normalized ? in_normalized_text : in_raw_text).add(pattern, token))
+      throw Error(json.at("content").where() + " is the same as another's after normalization");
     add_entry(token.token, {pattern, token.special});
   }
 }
@@ -91,38 +123,52 @@ std::string text_of(const TextPart& part, std::string_view text) {
 }
 }  // namespace
 
-void Tokenizer::Tables::encode_raw(std::string_view text, std::vector<Token>& tokens) const {
-  for (const TextPart& part : in_raw_text.split(text)) {
+void Tokenizer::Tables::encode(std::string_view any_bytes, std::vector<Token>& tokens) const {
+  const std::string text = replace_invalid_utf8(any_bytes);
+  Budget budget(text.size());
+  for (const TextPart& part : in_raw_text.split(text, budget)) {
     if (part.token) tokens.push_back(*part.token);
-    else encode_normalized(normalize(text_of(part, text)), part.begin == 0, tokens);
+    else encode_normalized(normalize(text_of(part, text), budget), part.begin == 0, budget, tokens);
   }
 }
 
-void Tokenizer::Tables::encode_normalized(std::string_view text, bool starts_text, std::vector<Token>& tokens) const {
-  for (const TextPart& part : in_normalized_text.split(text)) {
+void Tokenizer::Tables::encode_normalized(std::string_view text, bool starts_text, Budget& budget,
+                                          std::vector<Token>& tokens) const {
+  for (const TextPart& part : in_normalized_text.split(text, budget)) {
     if (part.token) {
       tokens.push_back(*part.token);
       continue;
     }
     const Word whole{text_of(part, text), starts_text && part.begin == 0};
-    for (const Word& word : cut_into_words({whole})) model.encode(word.text, tokens);
+    for (const Word& word : cut_into_words({whole}, budget)) model.encode(word.text, tokens);
   }
 }
 
-Tokenizer::Tokenizer(const std::filesystem::path& file) : Tokenizer(Json::read(file)) {}
+namespace {
+constexpr std::uintmax_t largest_file = 64 << 20;  // bytes; the largest published one has 33 MB
+
+Json read_file(const std::filesystem::path& file) {
+  std::error_code missing;  // the reader says it better
+  if (const auto size = std::filesystem::file_size(file, missing); !missing && size > largest_file)
+    throw Error(file.string() + ": has " + std::to_string(size) + " bytes: a tokenizer has at most 64 MiB");
+  return Json::read(file);
+}
+}  // namespace
+
+Tokenizer::Tokenizer(const std::filesystem::path& file) : Tokenizer(read_file(file)) {}
 Tokenizer::Tokenizer(const Json& file) : tables_(std::make_unique<const Tables>(file)) {}
 Tokenizer::~Tokenizer() = default;
 Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 
 std::vector<Token> Tokenizer::encode(std::string_view text) const {
   std::vector<Token> tokens;
-  tables_->encode_raw(replace_invalid_utf8(text), tokens);
+  tables_->encode(text, tokens);
   return tokens;
 }
 
 std::vector<Token> Tokenizer::encode_with_special(std::string_view text) const {
   std::vector<Token> tokens = tables_->frame.before;
-  tables_->encode_raw(replace_invalid_utf8(text), tokens);
+  tables_->encode(text, tokens);
   tokens.insert(tokens.end(), tables_->frame.after.begin(), tables_->frame.after.end());
   return tokens;
 }

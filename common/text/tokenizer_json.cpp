@@ -25,12 +25,39 @@ void throw_unknown_type(const Json& object) {
   throw Error(type.where() + " is " + excerpt(type.text()) + ", which is not supported here");
 }
 
+namespace {
+constexpr std::size_t most_steps = 64;  // published files have eight
+
+void append_steps(const Json& json, std::string_view key, std::vector<Json>& steps) {
+  if (json.at("type").text() == "Sequence") {
+    require_known_keys(json, {"type", key});
+    const Json list = json.at(key);
+    for (index_t i = 0; i < list.length(); ++i) append_steps(list.at(i), key, steps);
+    return;
+  }
+  if (steps.size() == most_steps) throw Error(json.where() + " is one step too many: at most 64 are supported");
+  steps.push_back(json);
+}
+}  // namespace
+
+std::vector<Json> read_steps(const Json& json, std::string_view key) {
+  std::vector<Json> steps;
+  append_steps(json, key, steps);
+  return steps;
+}
+
 bool flag_or(const Json& object, std::string_view key, bool otherwise) {
   return object.has(key) ? object.at(key).flag() : otherwise;
 }
 
 std::string text_or(const Json& object, std::string_view key, std::string_view otherwise) {
   return object.has(key) ? object.at(key).text() : std::string(otherwise);
+}
+
+std::string read_character(const Json& json) {
+  const std::string text = json.text();
+  if (text.empty() || character_length(text) != text.size()) throw Error(json.where() + " is not one character");
+  return text;
 }
 
 Token read_token(const Json& id) {

@@ -1,88 +1,103 @@
 #include "common/text/unicode.hpp"
 
-#include <utf8proc.h>
-
 #include <algorithm>
-#include <array>
-#include <vector>
+#include <map>
+#include <string>
 
-#include "common/text/utf8.hpp"
+#include "common/text/unicode_runs.hpp"
+#include "common/text/unicode_tables.hpp"
 
 namespace kv {
-
-bool is_white_space(char32_t c) {
-  return (0x09 <= c && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-         (0x2000 <= c && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
-}
-
-bool is_number(char32_t c) {
-  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
-  return category == UTF8PROC_CATEGORY_ND || category == UTF8PROC_CATEGORY_NL || category == UTF8PROC_CATEGORY_NO;
-}
-
-bool is_word_character(char32_t c) {
-  // Two joiners, and circled and squared letters: alphabetic although their category says otherwise.
-  if (c == 0x200C || c == 0x200D || (0x24B6 <= c && c <= 0x24E9) || (0x1F130 <= c && c <= 0x1F149) ||
-      (0x1F150 <= c && c <= 0x1F169) || (0x1F170 <= c && c <= 0x1F189))
-    return true;
-  switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
-    case UTF8PROC_CATEGORY_LU:
-    case UTF8PROC_CATEGORY_LL:
-    case UTF8PROC_CATEGORY_LT:
-    case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO:
-    case UTF8PROC_CATEGORY_MN:
-    case UTF8PROC_CATEGORY_MC:
-    case UTF8PROC_CATEGORY_ME:
-    case UTF8PROC_CATEGORY_ND:
-    case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_PC: return true;
-    default: return false;
-  }
-}
-
 namespace {
 
-constexpr auto canonical = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-using CodePoints = std::vector<utf8proc_int32_t>;
-
-/// Every character in its smallest parts.
-CodePoints decomposed(std::string_view text) {
-  constexpr auto decompose = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE);
-  CodePoints parts;
-  while (!text.empty()) {
-    const std::size_t length = character_length(text);
-    const auto character = static_cast<utf8proc_int32_t>(code_point(text.substr(0, length)));
-    std::array<utf8proc_int32_t, 4> of_this;  // four at most: Unicode Standard Annex 15, section 12.1
-    const auto count = utf8proc_decompose_char(character, of_this.data(), of_this.size(), decompose, nullptr);
-    parts.insert(parts.end(), of_this.begin(), of_this.begin() + count);
-    text.remove_prefix(length);
-  }
-  return parts;
+/// What stays of a name when capitals, spaces, hyphens and underscores do not count.
+std::string plain(std::string_view name) {
+  std::string letters;
+  for (const char c : name)
+    if (c != ' ' && c != '_' && c != '-') letters += 'A' <= c && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  return letters;
 }
 
-/// Accents of one letter in their order. The library would do it too, in quadratic time.
-void put_marks_in_order(CodePoints& parts) {
-  const auto rank = [](utf8proc_int32_t c) { return utf8proc_get_property(c)->combining_class; };
-  const auto is_mark = [&](utf8proc_int32_t c) { return rank(c) != 0; };
-  for (auto begin = parts.begin(); begin != parts.end();) {
-    begin = std::find_if(begin, parts.end(), is_mark);
-    const auto end = std::find_if_not(begin, parts.end(), is_mark);
-    std::stable_sort(begin, end, [&](auto left, auto right) { return rank(left) < rank(right); });
-    begin = end;
-  }
+/// By plain name.
+using Sets = std::map<std::string, CodePoints, std::less<>>;
+
+void add(Sets& sets, const std::vector<NamedRuns>& table) {
+  for (const auto& [names, runs] : table)
+    for (std::string_view left = names; !left.empty();) {
+      const std::string_view name = left.substr(0, left.find(' '));
+      sets.emplace(plain(name), read_runs(runs));
+      left.remove_prefix(std::min(left.size(), name.size() + 1));
+    }
+}
+
+Sets read(const std::vector<NamedRuns>& table) {
+  Sets sets;
+  add(sets, table);
+  return sets;
+}
+
+/// The sets that are computed from others.
+void add_unions(Sets& sets) {
+  const auto all = [&sets](std::initializer_list<std::string_view> names) {
+    CodePoints both;
+    for (const std::string_view name : names) both = both | sets.find(name)->second;
+    return both;
+  };
+  const auto define = [&sets](std::initializer_list<const char*> names, const CodePoints& set) {
+    for (const char* const name : names) sets.emplace(name, set);
+  };
+  const Sets other = read(other_properties);
+  define({"cs", "surrogate"}, {{0xD800, 0xDFFF}});
+  define({"lc", "casedletter"}, all({"lu", "ll", "lt"}));
+  define({"l", "letter"}, all({"lu", "ll", "lt", "lm", "lo"}));
+  define({"m", "mark", "combiningmark"}, all({"mn", "mc", "me"}));
+  define({"n", "number"}, all({"nd", "nl", "no"}));
+  define({"p", "punctuation", "punct"}, all({"pc", "pd", "ps", "pe", "pi", "pf", "po"}));
+  define({"s", "symbol"}, all({"sm", "sc", "sk", "so"}));
+  define({"z", "separator"}, all({"zs", "zl", "zp"}));
+  define({"assigned"}, all({"l", "m", "n", "p", "s", "z", "cc", "cf", "cs", "co"}));
+  define({"cn", "unassigned"}, ~all({"assigned"}));
+  define({"c", "other"}, all({"cc", "cf", "cs", "co", "cn"}));
+  define({"any"}, {{0, last_code_point}});
+  define({"ascii"}, {{0, 0x7F}});
+  define({"xdigit"}, {{'0', '9'}, {'A', 'F'}, {'a', 'f'}});
+  define({"space", "whitespace"}, all({"z"}) | CodePoints{{0x09, 0x0D}, {0x85, 0x85}});
+  define({"alpha", "alphabetic"}, all({"l", "nl"}) | other.at("otheralphabetic"));
+  define({"upper", "uppercase"}, all({"lu"}) | other.at("otheruppercase"));
+  define({"lower", "lowercase"}, all({"ll"}) | other.at("otherlowercase"));
+  define({"alnum"}, all({"alpha", "nd"}));
+}
+
+const Sets& sets() {
+  static const Sets only = [] {
+    Sets sets = read(general_categories);
+    add(sets, scripts);
+    add_unions(sets);
+    return sets;
+  }();
+  return only;
 }
 
 }  // namespace
 
-std::string nfc(std::string_view text) {
-  CodePoints parts = decomposed(text);
-  put_marks_in_order(parts);
-  const auto length = utf8proc_normalize_utf32(parts.data(), static_cast<utf8proc_ssize_t>(parts.size()), canonical);
-  std::string composed;
-  for (utf8proc_ssize_t i = 0; i < length; ++i)
-    composed += to_utf8(static_cast<char32_t>(parts[static_cast<std::size_t>(i)]));
-  return composed;
+std::optional<CodePoints> unicode_set(std::string_view name) {
+  const auto found = sets().find(plain(name));
+  return found == sets().end() ? std::nullopt : std::optional(found->second);
+}
+
+bool is_white_space(char32_t character) {
+  static const CodePoints& white_space = sets().at("space");
+  return white_space.contains(character);
+}
+
+const CodePoints& word_characters() {
+  static const CodePoints all = sets().at("alnum") | sets().at("m") | sets().at("pc");
+  return all;
+}
+
+const CodePoints& numbers() {
+  static const CodePoints all = sets().at("n") | read(other_properties).at("numbersofunicode17");
+  return all;
 }
 
 }  // namespace kv

@@ -1,20 +1,26 @@
 #pragma once
 /// @file
-/// What Unicode says about characters. The one place that includes the Unicode library is unicode.cpp.
-#include <string>
+/// What Unicode says about characters, from tables of our own: the same on every machine. The versions are those of
+/// the reference, Hugging Face tokenizers 0.23.3, and it has several: regular expressions and added tokens 16.0, the
+/// Digits step 17.0, normalization 9.0.
+#include <optional>
 #include <string_view>
+
+#include "common/text/code_points.hpp"
 
 namespace kv {
 
+/// A general category, a script, or one of Oniguruma's own names: "L", "Lu", "Uppercase_Letter", "Han", "Alphabetic",
+/// "Space". Capitals, spaces, hyphens and underscores do not count.
+/// @return nothing for a name that is not one of them
+std::optional<CodePoints> unicode_set(std::string_view name);
+
 /// The property White_Space.
 bool is_white_space(char32_t character);
-/// A digit, a letter used as a number, or another number: the categories Nd, Nl and No.
-bool is_number(char32_t character);
-/// Part of a word: letters, marks, digits, and what joins them.  @see Unicode Technical Standard 18, annex C, \\w
-bool is_word_character(char32_t character);
-
-/// Normalization Form C: a letter and its accents become one character where there is one.
-/// @param text UTF-8  @see Unicode Standard Annex 15
-std::string nfc(std::string_view text);
+/// Letters, marks, digits, and what joins them, without the two joiners of no width.
+/// @see Unicode Technical Standard 18, annex C, \\w
+const CodePoints& word_characters();
+/// Digits, letters used as numbers, and other numbers: the categories Nd, Nl and No of Unicode 17.
+const CodePoints& numbers();
 
 }  // namespace kv
