@@ -1,48 +1,74 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
+#include <cstdio>
 #include <iostream>
+#include <optional>
 
 #include "chapters/program/session.hpp"
 #include "common/files/error.hpp"
-#include "common/text/chat_format.hpp"
+#include "common/text/chat_template.hpp"
 #include "common/text/table.hpp"
+#include "common/text/utf8.hpp"
 
 namespace kv {
 namespace {
 
-/// One conversation. Its tokens stay in the decoder; a turn feeds only what is new.
+/// "2026-03-07"
+std::chrono::year_month_day parse_date(const std::string& text) {
+  unsigned year = 0, month = 0, day = 0;
+  int length = 0;
+  const bool read = std::sscanf(text.c_str(), "%4u-%2u-%2u%n", &year, &month, &day, &length) == 3;
+  const std::chrono::year_month_day date{std::chrono::year(static_cast<int>(year)), std::chrono::month(month), std::chrono::day(day)};
+  if (!read || static_cast<std::size_t>(length) != text.size() || text.size() != 10 || !date.ok())
+    throw UsageError("--date must be a day like 2026-03-07");
+  return date;
+}
+
+/// One conversation. The checkpoint's template writes all of it anew at every turn: what earlier turns look like may
+/// change, as the thoughts that some templates leave out later. Tokens that are still the same stay in the decoder.
 class Conversation {
  public:
   Conversation(const Checkpoint& checkpoint, const Stage& stage, const Arguments& arguments)
       : tokenizer_(open_tokenizer(checkpoint)),
-        format_(require_format(checkpoint)),
+        template_(checkpoint.directory()),
+        options_(generate_options(checkpoint, arguments, 256)),
         decoder_(load_decoder(checkpoint, stage, {.sequences = 1, .capacity = capacity(checkpoint, stage, arguments)})) {
-    options_.max_new_tokens = arguments.size_or("--max-new-tokens", 256, 1);
-    options_.sampling = sampling(checkpoint, arguments);
-    options_.stop = stop_tokens(checkpoint);
-    if (const auto end = tokenizer_.find(format_.end_of_answer)) options_.stop.push_back(*end);
+    if (arguments.has("--date")) today_ = parse_date(arguments.text("--date"));
+    if (arguments.has("--system")) system_.push_back({"system", arguments.text("--system")});
+    reset();
   }
 
   void reset() {
     decoder_.truncate(0, 0);
-    pending_.clear();
+    messages_ = system_;
   }
 
-  /// Answers one line of the user. When it does not fit, the conversation stays as it was.
+  /// Answers one line of the user. When that fails, the conversation stays as it was.
   void turn(const std::string& line) {
-    std::vector<Token> fresh = pending_;
-    const std::string text = (decoder_.length(0) == 0 ? format_.start : "") + format_.before_user + line + format_.after_user;
-    for (const Token token : tokenizer_.encode(text)) fresh.push_back(token);
-    const index_t reused = decoder_.remembered(0), known = decoder_.length(0);
+    std::vector<Message> messages = messages_;
+    messages.push_back({"user", replace_invalid_utf8(line)});
+    const std::vector<Token> prompt = tokenizer_.encode(template_.render(messages, true, today_));
+    if (prompt.empty()) throw Error("the chat template makes no text of this conversation: there is nothing to answer");
+    // [common prefix]
+    decoder_.truncate(0, common_prefix(decoder_.tokens(0), prompt));
+    const std::vector<Token> fresh(prompt.begin() + static_cast<std::ptrdiff_t>(decoder_.length(0)), prompt.end());
+    // [common prefix]
+    const index_t reused = decoder_.remembered(0);
     TextStream stream(tokenizer_);
-    options_.on_token = [&](index_t, Token token) { std::cout << stream.push(token) << std::flush; };
+    std::string answer;
+    const auto say = [&](const std::string& text) {
+      answer += text;
+      std::cout << text << std::flush;
+    };
+    options_.on_token = [&](index_t, Token token) { say(stream.push(token)); };
     const Generation generation = generate(decoder_, {{0, fresh}}, options_);
-    std::cout << stream.finish() << "\n";
-    report(reused, known + fresh.size() - reused, generation.metrics);
-    pending_ = {generation.tokens[0].back()};  // drawn, but not fed yet
-    const bool cut_off = std::ranges::find(options_.stop, pending_.back()) == options_.stop.end();
-    for (const Token token : tokenizer_.encode(format_.rest_of_answer(cut_off))) pending_.push_back(token);
+    say(stream.finish());
+    std::cout << "\n";
+    report(reused, prompt.size() - reused, generation.metrics);
+    messages.push_back({"assistant", answer});
+    messages_ = std::move(messages);
   }
 
  private:
@@ -51,9 +77,10 @@ class Conversation {
     return require_context(checkpoint, stage, arguments.size_or("--capacity", std::min<index_t>(context, 4096), 1));
   }
 
-  ChatFormat require_format(const Checkpoint& checkpoint) const {
-    if (const auto format = chat_format(tokenizer_)) return *format;
-    throw Error(checkpoint.directory().string() + ": its tokenizer has the special tokens of no chat format known here; use kvbook generate");
+  /// How many tokens need not be fed. One always must be: the answer begins with its logits.
+  static index_t common_prefix(const std::vector<Token>& held, const std::vector<Token>& prompt) {
+    const auto end = std::ranges::mismatch(held, prompt).in2;
+    return std::min<index_t>(static_cast<index_t>(end - prompt.begin()), prompt.size() - 1);
   }
 
   static void report(index_t reused, index_t prefilled, const Metrics& metrics) {
@@ -63,10 +90,11 @@ class Conversation {
   }
 
   Tokenizer tokenizer_;
-  ChatFormat format_;
-  Decoder decoder_;
+  ChatTemplate template_;
   GenerateOptions options_;
-  std::vector<Token> pending_;  // the end of the last answer
+  Decoder decoder_;
+  std::optional<std::chrono::year_month_day> today_;
+  std::vector<Message> system_, messages_;
 };
 
 void run(const Arguments& arguments) {
@@ -98,6 +126,8 @@ const Command chat_command{"chat",
                            {model_option, stage_option,
                             {"--capacity", "C", "tokens the conversation may have (default: the context, at most 4096)"},
                             {"--max-new-tokens", "N", "at most N tokens in an answer (default 256)"},
+                            {"--system", "TEXT", "what the model is told before the first turn"},
+                            {"--date", "YYYY-MM-DD", "today, for chat templates that write a date"},
                             temperature_option, top_p_option, top_k_option, seed_option, threads_option},
                            run};
 

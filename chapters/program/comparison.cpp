@@ -54,7 +54,7 @@ std::vector<StageRun> run_stages(const Checkpoint& checkpoint, const std::vector
     StageRun run{.stage = stage, .asked = max_new_tokens(stage), .tokens = {}, .logits = {}, .forced = {}, .metrics = {}};
     const index_t capacity = require_context(checkpoint, stage, prompt.size() + run.asked - 1);
     Decoder decoder = load_decoder(checkpoint, stage, {.sequences = 1, .capacity = capacity});
-    GenerateOptions options{.max_new_tokens = run.asked, .sampling = {}, .stop = stop_tokens(checkpoint)};
+    GenerateOptions options{.max_new_tokens = run.asked, .sampling = {}, .stop = stop_tokens(checkpoint.directory())};
     options.on_logits = [&](index_t, std::span<const float> logits) {
       run.logits.insert(run.logits.end(), logits.begin(), logits.end());
     };

@@ -18,9 +18,7 @@ void run(const Arguments& arguments) {
 
   const bool json = arguments.has("--json");
   TextStream stream(tokenizer);
-  GenerateOptions options{.max_new_tokens = arguments.size_or("--max-new-tokens", 128, 1),
-                          .sampling = sampling(checkpoint, arguments),
-                          .stop = stop_tokens(checkpoint)};
+  GenerateOptions options = generate_options(checkpoint, arguments, 128);
   if (!json)
     options.on_token = [&](index_t, Token token) { std::cout << stream.push(token) << std::flush; };
   const index_t capacity = require_context(checkpoint, stage, tokens.size() + options.max_new_tokens - 1);

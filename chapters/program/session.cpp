@@ -19,13 +19,6 @@ std::optional<Json> optional_file(const Checkpoint& checkpoint, std::string_view
   return Json::read(file);
 }
 
-std::vector<Token> token_list(const Json& value) {
-  if (!value.is_array()) return {static_cast<Token>(value.integer())};
-  std::vector<Token> tokens;
-  for (index_t i = 0; i < value.length(); ++i) tokens.push_back(static_cast<Token>(value.at(i).integer()));
-  return tokens;
-}
-
 std::string list_of_names(const std::vector<Stage>& stages) {
   std::string text = stages.size() == 1 ? "stage " : "stages ";
   for (const Stage& stage : stages) text += (&stage == &stages.front() ? "" : ", ") + std::string(stage.name);
@@ -65,28 +58,26 @@ std::vector<Token> encode_prompt(const Checkpoint& checkpoint, const Tokenizer& 
   return tokens;
 }
 
-std::vector<Token> stop_tokens(const Checkpoint& checkpoint) {
-  if (const auto config = optional_file(checkpoint, "generation_config.json"); config && config->has("eos_token_id"))
-    return token_list(config->at("eos_token_id"));
-  if (checkpoint.config().has("eos_token_id")) return token_list(checkpoint.config().at("eos_token_id"));
-  return {};
+namespace {
+
+/// Whether the command line says that tokens are drawn at random, or that they are not.
+std::optional<bool> sampled(const Arguments& arguments) {
+  if (arguments.has("--temperature")) return arguments.number_or("--temperature", 0.0) != 0.0;
+  if (arguments.has("--top-k") || arguments.has("--top-p")) return true;
+  return std::nullopt;
 }
 
-Sampling sampling(const Checkpoint& checkpoint, const Arguments& arguments) {
-  Sampling result;
-  if (const auto config = optional_file(checkpoint, "generation_config.json");
-      config && config->has("do_sample") && config->at("do_sample").flag()) {
-    result.temperature = config->has("temperature") ? config->at("temperature").number() : 1.0;
-    if (config->has("top_k")) result.top_k = config->at("top_k").size();
-    if (config->has("top_p")) result.top_p = config->at("top_p").number();
+Sampling sampling(const Checkpoint& checkpoint, const GenerationConfig& config, const Arguments& arguments) {
+  Sampling result{.temperature = 0.0};
+  if (config.sample) {
+    result = {.temperature = config.temperature, .top_k = config.top_k, .top_p = config.top_p, .min_p = config.min_p};
     try {
       Sampler{result};
+      if (config.temperature == 0.0) throw Error("temperature is 0, but do_sample is true: one of them must change");
     } catch (const Error& error) {
-      throw Error(config->where() + ": " + error.what());
+      throw Error((checkpoint.directory() / "generation_config.json").string() + ": " + error.what());
     }
   }
-  const bool truncates = arguments.has("--top-k") || arguments.has("--top-p");
-  if (truncates && result.temperature == 0.0) result.temperature = 1.0;
   result.temperature = arguments.number_or("--temperature", result.temperature);
   result.top_k = arguments.size_or("--top-k", result.top_k);
   result.top_p = arguments.number_or("--top-p", result.top_p);
@@ -97,6 +88,16 @@ Sampling sampling(const Checkpoint& checkpoint, const Arguments& arguments) {
     throw UsageError(error.what());
   }
   return result;
+}
+
+}  // namespace
+
+GenerateOptions generate_options(const Checkpoint& checkpoint, const Arguments& arguments, index_t max_new_tokens) {
+  const GenerationConfig config = read_generation_config(checkpoint.directory(), sampled(arguments));
+  return {.max_new_tokens = arguments.size_or("--max-new-tokens", max_new_tokens, 1),
+          .rules = config.rules,
+          .sampling = sampling(checkpoint, config, arguments),
+          .stop = config.stop};
 }
 
 const std::vector<Option>& stage_options() {

@@ -18,7 +18,7 @@ inline constexpr Option threads_option{"--threads", "T", "threads (default: one 
 inline constexpr Option json_option{"--json", "", "print one JSON object"};
 inline constexpr Option temperature_option{"--temperature", "T", "0: greedy (default: the checkpoint's)"};
 inline constexpr Option top_p_option{"--top-p", "P", "keep the most likely tokens that reach probability P"};
-inline constexpr Option top_k_option{"--top-k", "K", "keep the K most likely tokens"};
+inline constexpr Option top_k_option{"--top-k", "K", "keep the K most likely tokens; 0: all (default: the checkpoint's, or 50)"};
 inline constexpr Option seed_option{"--seed", "N", "seed of the random draws (default 0)"};
 
 /// The models that ship with the book: one whose heads keep keys and values, one that keeps latents.
@@ -38,10 +38,9 @@ std::string read_text(const std::filesystem::path& file);
 /// The prompt's token ids, with the begin-of-text token where the tokenizer or tokenizer_config.json asks for one.
 std::vector<Token> encode_prompt(const Checkpoint& checkpoint, const Tokenizer& tokenizer, std::string_view text);
 
-/// eos_token_id of generation_config.json, or of config.json.
-std::vector<Token> stop_tokens(const Checkpoint& checkpoint);
 /// The checkpoint's generation_config.json, overridden by what was given.
-Sampling sampling(const Checkpoint& checkpoint, const Arguments& arguments);
+/// @param max_new_tokens unless --max-new-tokens says otherwise
+GenerateOptions generate_options(const Checkpoint& checkpoint, const Arguments& arguments, index_t max_new_tokens);
 
 /// The options of all stages, as --budget, each once.
 const std::vector<Option>& stage_options();

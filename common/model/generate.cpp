@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/files/error.hpp"
+#include "common/model/logit_rules.hpp"
 
 namespace kv {
 namespace {
@@ -21,6 +22,14 @@ void require_room(const Decoder& decoder, const std::vector<NewTokens>& prompts,
 
 bool contains(const std::vector<Token>& tokens, Token token) { return std::ranges::find(tokens, token) != tokens.end(); }
 
+/// What a token is drawn from: the logits, after the rules.
+Token draw(Sampler& sampler, std::span<const float> logits, const GenerateOptions& options, const Place& place) {
+  if (options.rules == LogitRules{}) return sampler.next(logits);
+  std::vector<float> ruled(logits.begin(), logits.end());
+  apply(options.rules, place, ruled);
+  return sampler.next(ruled);
+}
+
 }  // namespace
 
 Generation generate(Decoder& decoder, const std::vector<NewTokens>& prompts, const GenerateOptions& options) {
@@ -33,6 +42,8 @@ Generation generate(Decoder& decoder, const std::vector<NewTokens>& prompts, con
   std::vector<NewTokens> batch = prompts;
   std::vector<index_t> owner(prompts.size());  // batch row -> prompt
   for (index_t i = 0; i < owner.size(); ++i) owner[i] = i;
+  std::vector<index_t> prompt_lengths;  // with what the decoder held before
+  for (const NewTokens& prompt : prompts) prompt_lengths.push_back(decoder.length(prompt.sequence) + prompt.tokens.size());
 
   for (index_t step = 0; step < options.max_new_tokens && !batch.empty(); ++step) {
     const Stopwatch watch;
@@ -42,7 +53,8 @@ Generation generate(Decoder& decoder, const std::vector<NewTokens>& prompts, con
     std::vector<NewTokens> next_batch;
     std::vector<index_t> next_owner;
     for (index_t b = 0; b < batch.size(); ++b) {
-      const Token token = samplers[owner[b]].next(row(logits, b));
+      const Place place{decoder.tokens(batch[b].sequence), prompt_lengths[owner[b]], options.max_new_tokens, options.stop};
+      const Token token = draw(samplers[owner[b]], row(logits, b), options, place);
       result.tokens[owner[b]].push_back(token);
       if (contains(options.stop, token)) continue;
       next_batch.push_back({batch[b].sequence, {token}});

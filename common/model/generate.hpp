@@ -3,6 +3,7 @@
 /// The generation loop: prefill once, then one token at a time.
 #include <functional>
 
+#include "common/checkpoint/generation_config.hpp"
 #include "common/model/decoder.hpp"
 #include "common/model/metrics.hpp"
 #include "common/model/sampler.hpp"
@@ -12,10 +13,11 @@ namespace kv {
 /// When to stop, and who hears of it.
 struct GenerateOptions {
   index_t max_new_tokens = 64;
+  LogitRules rules = {};
   Sampling sampling;
   std::vector<Token> stop;  ///< ends the sequence, and is part of the result
   std::function<void(index_t sequence, Token)> on_token = [](index_t, Token) {};
-  /// The (V) logits that each token is drawn from.
+  /// The (V) logits that the model gave for each token, before the rules.
   std::function<void(index_t sequence, std::span<const float>)> on_logits = [](index_t, std::span<const float>) {};
 };
 

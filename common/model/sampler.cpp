@@ -17,9 +17,10 @@ struct Candidate {
 /// Damaged weights give logits that no token can be drawn from: say so instead of drawing one.
 void require_numbers(std::span<const float> logits) {
   constexpr float infinity = std::numeric_limits<float>::infinity();
-  const bool possible = std::ranges::any_of(logits, [](float logit) { return logit > -infinity; });
-  const bool numbers = std::ranges::all_of(logits, [](float logit) { return logit < infinity; });  // NaN is not
-  if (!possible || !numbers) throw Error("the logits are not all numbers: are the checkpoint's weights damaged?");
+  if (!std::ranges::all_of(logits, [](float logit) { return logit < infinity; }))  // NaN is not
+    throw Error("the logits are not all numbers: are the checkpoint's weights damaged?");
+  if (std::ranges::all_of(logits, [](float logit) { return logit == -infinity; }))
+    throw Error("all logits are -infinity: generation_config.json forbids every token, or the checkpoint's weights are damaged");
 }
 
 /// Candidates from the most likely down; equals by id, so that a draw does not depend on the sorting library.
@@ -49,12 +50,19 @@ void keep_top_p(std::vector<Candidate>& candidates, double p) {
   candidates.resize(kept);
 }
 
+/// Keeps what is not much less likely than the first.
+void keep_min_p(std::vector<Candidate>& candidates, double p) {
+  const double least = p * candidates.front().weight;
+  std::erase_if(candidates, [&](const Candidate& candidate) { return candidate.weight < least; });
+}
+
 }  // namespace
 
 Sampler::Sampler(const Sampling& sampling) : sampling_(sampling), random_(sampling.seed) {
   if (!(sampling.temperature >= 0.0) || !std::isfinite(sampling.temperature))
     throw Error("temperature must be 0 (greedy) or a positive number");
   if (!(sampling.top_p > 0.0 && sampling.top_p <= 1.0)) throw Error("top-p must lie above 0 and be at most 1");
+  if (!(sampling.min_p >= 0.0 && sampling.min_p <= 1.0)) throw Error("min-p must lie between 0 and 1");
 }
 
 Token Sampler::next(std::span<const float> logits) {
@@ -64,6 +72,7 @@ Token Sampler::next(std::span<const float> logits) {
   if (sampling_.top_k != 0 && sampling_.top_k < candidates.size()) candidates.resize(sampling_.top_k);
   softmax(candidates);
   keep_top_p(candidates, sampling_.top_p);
+  keep_min_p(candidates, sampling_.min_p);
   double total = 0.0;
   for (const Candidate& candidate : candidates) total += candidate.weight;
   // Not std::uniform_real_distribution: its result differs between standard libraries.

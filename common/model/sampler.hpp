@@ -8,11 +8,12 @@
 
 namespace kv {
 
-/// How the next token is drawn. The order is Hugging Face's: temperature, then top-k, then top-p.
+/// How the next token is drawn. The order is Hugging Face's: temperature, then top-k, then top-p, then min-p.
 struct Sampling {
   double temperature = 0.0;  ///< 0: greedy, the most likely token
   index_t top_k = 0;         ///< keep the k most likely; 0: all
   double top_p = 1.0;        ///< keep the most likely whose probabilities reach p
+  double min_p = 0.0;        ///< keep those at least so likely as this times the most likely
   std::uint64_t seed = 0;    ///< the same seed draws the same tokens on every machine
 };
 
@@ -21,7 +22,8 @@ class Sampler {
  public:
   /// @throws Error when a number is outside its range
   explicit Sampler(const Sampling& sampling);
-  /// @param logits (V)  @throws Error when one is NaN or +infinity, or all are -infinity: nothing can be drawn
+  /// @param logits (V); -infinity is never drawn
+  /// @throws Error when one is NaN or +infinity, or all are -infinity
   Token next(std::span<const float> logits);
 
  private:
