@@ -13,6 +13,10 @@
 #include "chapters/07_long_context/ring_attention.hpp"
 #include "chapters/07_long_context/streaming_attention.hpp"
 #include "chapters/07_long_context/streaming_latents.hpp"
+#include "chapters/08_quantised_cache/cache_formats.hpp"
+#include "chapters/08_quantised_cache/int4_attention.hpp"
+#include "chapters/08_quantised_cache/quantised_attention.hpp"
+#include "chapters/08_quantised_cache/quantised_latents.hpp"
 #include "chapters/models/layer_parts.hpp"
 #include "chapters/models/model_sizes.hpp"
 #include "common/files/error.hpp"
@@ -24,6 +28,7 @@ constexpr Equality exact{};
 constexpr Equality on_device{1e-4, "sums in the order of threads and tiles; prompts as two bf16 numbers each, 16 bits"};
 constexpr Equality absorbed{1e-5, "q.(Wc) is computed as (W'q).c, another order of the sums"};
 constexpr Equality forgets{.reason = "rows between the sinks and the window are forgotten", .lossy = true};
+constexpr Equality rounds{.reason = "stored rows are rounded", .lossy = true};
 const std::vector<Family> every_family{Family::gqa, Family::mla}, latent{Family::mla};
 
 /// Layers whose attention is made from who makes the heads, and the limits.
@@ -73,6 +78,25 @@ MakeLayer streaming(const Checkpoint& checkpoint, const Limits& limits, const St
   };
 }
 
+std::unique_ptr<Attention> on_heads(CacheFormat format, std::shared_ptr<const HeadProjection> heads,
+                                    const Limits& limits) {
+  if (format == CacheFormat::int4) return std::make_unique<Int4Attention>(std::move(heads), limits);
+  const RowFormats formats = head_formats(format, heads->sizes());
+  return std::make_unique<QuantisedAttention>(std::move(heads), limits, formats);
+}
+
+/// Layers whose rows are kept in a format: of heads, or latents where the model has them.
+template <CacheFormat format>
+MakeLayer in_format(const Checkpoint& checkpoint, const Limits& limits, const StageOptions&) {
+  return [=](index_t layer) -> LayerHalves {
+    if (family(checkpoint.config()) == Family::gqa)
+      return {on_heads(format, head_projection(checkpoint, layer), limits)};
+    const auto latents = latent_projection(checkpoint, layer);
+    return {std::make_unique<QuantisedLatents>(latents, absorption(checkpoint, layer), limits,
+                                               latent_formats(format, latents->latent_sizes()))};
+  };
+}
+
 bool names_chapter(std::string_view text, int chapter) {
   int number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
@@ -103,6 +127,12 @@ const std::vector<Stage>& stages() {
        {{"budget", "N", "rows that a token sees, its own counted (default 256)", 256, 1, 1 << 24},
         {"sinks", "N", "of these, rows from the first token on that stay for ever (default 4)", 4, 0, 1 << 24}},
        true},
+      {"bf16", 8, "rows in bf16", every_family, rounds, MakeLayers(in_format<CacheFormat::bf16>)},
+      {"f16", 8, "rows in f16", every_family, rounds, MakeLayers(in_format<CacheFormat::f16>)},
+      {"fp8", 8, "rows in e4m3 with scales", every_family, rounds, MakeLayers(in_format<CacheFormat::fp8>)},
+      {"int8", 8, "rows in 8-bit integers with scales", every_family, rounds, MakeLayers(in_format<CacheFormat::int8>)},
+      {"int4", 8, "4 bits: keys by channel, values and latents by row", every_family, rounds,
+       MakeLayers(in_format<CacheFormat::int4>)},
   };
   return table;
 }

@@ -548,7 +548,7 @@ TEST_CASE("compare: every stage keeps its promise", "[cli]") {
       CAPTURE(expected[i].name);
       CHECK(run.at("stage").text() == expected[i].name);
       CHECK(run.at("promise_holds").flag());
-      CHECK(run.at("same_tokens").flag());
+      if (!expected[i].equality.lossy) CHECK(run.at("same_tokens").flag());
       if (expected[i].equality.exact()) CHECK(run.at("different_logits").size() == 0);
       CHECK(run.at("state_bytes").number() >= 0.0);
     }

@@ -77,6 +77,26 @@ TEST_CASE("narrowing comes back, and rounds to nearest even", "[dtype]") {
   check_rounding(from_f16, to_f16, 0x7bff);
 }
 
+TEST_CASE("narrowing to e4m3 comes back, rounds to nearest even, and ends at 448", "[dtype]") {
+  for (unsigned bits = 0; bits < 256; ++bits)
+    if (const auto byte = static_cast<std::uint8_t>(bits); to_f8_e4m3(from_f8_e4m3(byte)) != byte) FAIL("e4m3 " << bits);
+  for (unsigned bits = 0; bits < 0x7e; ++bits) {
+    const auto low = static_cast<std::uint8_t>(bits), high = static_cast<std::uint8_t>(bits + 1);
+    const float tie = (from_f8_e4m3(low) + from_f8_e4m3(high)) / 2;
+    const std::uint8_t even = bits % 2 == 0 ? low : high;
+    if (to_f8_e4m3(tie) != even || to_f8_e4m3(-tie) != (even | 0x80) || to_f8_e4m3(std::nextafter(tie, 0.0f)) != low ||
+        to_f8_e4m3(std::nextafter(tie, INFINITY)) != high)
+      FAIL("rounding between " << from_f8_e4m3(low) << " and " << from_f8_e4m3(high));
+  }
+  for (const float large : {448.0f, 463.9f, 464.0f, 480.0f, 1e30f, INFINITY}) {
+    CHECK(to_f8_e4m3(large) == 0x7e);
+    CHECK(to_f8_e4m3(-large) == 0xfe);
+  }
+  CHECK(to_f8_e4m3(NAN) == 0x7f);
+  CHECK(to_f8_e4m3(0x1p-140f) == 0x00);
+  CHECK(to_f8_e4m3(-0x1p-140f) == 0x80);
+}
+
 TEST_CASE("narrowing: limits", "[dtype]") {
   CHECK(to_f16(65519.99f) == 0x7bff);
   CHECK(to_f16(65520.0f) == 0x7c00);

@@ -74,4 +74,16 @@ std::uint16_t to_f16(float value) {
   return static_cast<std::uint16_t>(sign | (exponent == 0 ? 0u : shift_and_round(mantissa, 126 - exponent)));
 }
 
+std::uint8_t to_f8_e4m3(float value) {
+  const std::uint32_t sign = bits(value) >> 24 & 0x80u, magnitude = bits(value) & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return static_cast<std::uint8_t>(sign | 0x7fu);
+  if (magnitude >= bits(448.0f)) return static_cast<std::uint8_t>(sign | 0x7eu);
+  if (magnitude >= 0x3c800000u)  // 2^-6 and above: normal
+    return static_cast<std::uint8_t>(sign | shift_and_round(magnitude - (120u << 23), 20));
+  // Denormal: a multiple of 2^-9, as in to_f16.
+  const int exponent = static_cast<int>(magnitude >> 23);
+  const std::uint32_t mantissa = (magnitude & 0x7fffffu) | 0x800000u;
+  return static_cast<std::uint8_t>(sign | (exponent == 0 ? 0u : shift_and_round(mantissa, 141 - exponent)));
+}
+
 }  // namespace kv

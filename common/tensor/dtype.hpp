@@ -22,5 +22,7 @@ float from_f8_e4m3(std::uint8_t bits);
 /// Round to nearest, ties to even; NaN stays NaN.
 std::uint16_t to_bf16(float value);
 std::uint16_t to_f16(float value);
+/// Beyond +-448 it stays at +-448: e4m3 has no infinity.
+std::uint8_t to_f8_e4m3(float value);
 
 }  // namespace kv

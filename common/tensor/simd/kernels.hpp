@@ -47,6 +47,12 @@ struct Rows {
   std::size_t stride, count;
 };
 
+/// out[i] = factor * number i of a row whose numbers lie side by side and in order: one rounding. e4m3: no NaN among them.
+using WidenRow = void (*)(const void* numbers, std::size_t count, float factor, float* out);
+/// out[i] = factor * code i + offset, fused, for codes of 4 bits: code i is in byte i / 2, the even one in the low bits.
+using WidenCodes = void (*)(const void* codes, std::size_t count, const float* factors,
+                            const float* offsets, float* out);
+
 struct Kernels {
   std::size_t tile_rows;    ///< rows of x that one tile keeps in registers
   std::size_t tile_outputs; ///< outputs of one tile: all 32 of a panel, or half of them
@@ -62,6 +68,10 @@ struct Kernels {
   void (*dot_rows)(const Rows& queries, const Rows& rows, std::size_t width, float* scores, std::size_t scores_stride);
   /// out[q * out_stride + d] goes on as a chain over s of weights[q][s] * rows[s][d]
   void (*add_weighted_rows)(const Rows& weights, const Rows& rows, std::size_t width, float* out, std::size_t out_stride);
+
+  WidenRow widen_bf16, widen_f16, widen_f8_e4m3, widen_i8;
+  WidenCodes widen_u4_shared;  ///< codes 32 j ... 32 j + 31 have factor j and offset j
+  WidenCodes widen_u4;         ///< every code has its own
 
   void (*exp)(float* x, std::size_t count);
   void (*softmax)(float* x, std::size_t count);

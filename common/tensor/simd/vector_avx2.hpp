@@ -90,6 +90,14 @@ struct Vector {
     low = {_mm256_castsi256_ps(_mm256_slli_epi32(first, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(second, 16))};
     high = {_mm256_castsi256_ps(_mm256_and_si256(first, mask)), _mm256_castsi256_ps(_mm256_and_si256(second, mask))};
   }
+  static void load_bf16_in_order(const std::uint16_t* p, Vector& low, Vector& high) {
+    low = {widen_bf16(p), widen_bf16(p + 8)};
+    high = {widen_bf16(p + 16), widen_bf16(p + 24)};
+  }
+  static __m256 widen_bf16(const std::uint16_t* p) {
+    const __m128i numbers = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(numbers), 16));
+  }
   static void load_f16(const std::uint16_t* p, Vector& low, Vector& high) {
     const __m128i* halves = reinterpret_cast<const __m128i*>(p);
     low = {_mm256_cvtph_ps(_mm_loadu_si128(halves)), _mm256_cvtph_ps(_mm_loadu_si128(halves + 1))};
@@ -111,6 +119,17 @@ struct Vector {
     const __m256i extended = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
     const __m256i halves = _mm256_and_si256(_mm256_slli_epi16(extended, 7), _mm256_set1_epi16(static_cast<short>(0xbfff)));
     return {_mm256_cvtph_ps(_mm256_castsi256_si128(halves)), _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1))};
+  }
+  /// 32 codes of 4 bits.
+  static void load_u4(const std::uint8_t* p, Vector& low, Vector& high) {
+    const __m128i pairs = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)), mask = _mm_set1_epi8(15);
+    const __m128i even = _mm_and_si128(pairs, mask), odd = _mm_and_si128(_mm_srli_epi16(pairs, 4), mask);
+    low = widen_bytes(_mm_unpacklo_epi8(even, odd));
+    high = widen_bytes(_mm_unpackhi_epi8(even, odd));
+  }
+  static Vector widen_bytes(__m128i bytes) {
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_unpackhi_epi64(bytes, bytes)))};
   }
 
   /// columns[c] = lane c of rows[0], rows[1] ... Only the first Count rows are given, so only as many lanes matter.

@@ -72,6 +72,14 @@ struct Vector {
     low.lanes = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
     high.lanes = _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000))));
   }
+  static void load_bf16_in_order(const std::uint16_t* p, Vector& low, Vector& high) {
+    low.lanes = widen_bf16(p);
+    high.lanes = widen_bf16(p + 16);
+  }
+  static __m512 widen_bf16(const std::uint16_t* p) {
+    const __m256i numbers = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(numbers), 16));
+  }
   static void load_f16(const std::uint16_t* p, Vector& low, Vector& high) {
     low.lanes = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
     high.lanes = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 16)));
@@ -87,6 +95,13 @@ struct Vector {
     const __m512i halves = _mm512_and_si512(_mm512_slli_epi16(extended, 7), _mm512_set1_epi16(static_cast<short>(0xbfff)));
     low.lanes = _mm512_cvtph_ps(_mm512_castsi512_si256(halves));
     high.lanes = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(halves, 1));
+  }
+  /// 32 codes of 4 bits.
+  static void load_u4(const std::uint8_t* p, Vector& low, Vector& high) {
+    const __m128i pairs = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)), mask = _mm_set1_epi8(15);
+    const __m128i even = _mm_and_si128(pairs, mask), odd = _mm_and_si128(_mm_srli_epi16(pairs, 4), mask);
+    low.lanes = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_unpacklo_epi8(even, odd)));
+    high.lanes = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_unpackhi_epi8(even, odd)));
   }
 
   /// columns[c] = lane c of rows[0], rows[1] ... Only the first Count rows are given, so only as many lanes matter.

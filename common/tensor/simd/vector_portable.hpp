@@ -88,6 +88,10 @@ struct Vector {
     low = each([=](int i) { return number(std::uint32_t{p[2 * i]} << 16); });
     high = each([=](int i) { return number(std::uint32_t{p[2 * i + 1]} << 16); });
   }
+  static void load_bf16_in_order(const std::uint16_t* p, Vector& low, Vector& high) {
+    low = each([=](int i) { return number(std::uint32_t{p[i]} << 16); });
+    high = each([=](int i) { return number(std::uint32_t{p[i + 16]} << 16); });
+  }
   static void load_f16(const std::uint16_t* p, Vector& low, Vector& high) {
     low = each([=](int i) { return widen_f16(p[i]); });
     high = each([=](int i) { return widen_f16(p[i + 16]); });
@@ -110,6 +114,12 @@ struct Vector {
   static float widen_e4m3(std::uint8_t byte) {
     return widen_f16(static_cast<std::uint16_t>((byte & 0x80) << 8 | (byte & 0x7f) << 7));
   }
+  /// 32 codes of 4 bits.
+  static void load_u4(const std::uint8_t* p, Vector& low, Vector& high) {
+    low = each([=](int i) { return code(p, i); });
+    high = each([=](int i) { return code(p, i + 16); });
+  }
+  static float code(const std::uint8_t* p, int i) { return static_cast<float>(p[i / 2] >> 4 * (i % 2) & 15); }
 
   /// columns[c] = lane c of rows[0], rows[1] ... Only the first Count rows are given, so only as many lanes matter.
   template <int Count>

@@ -1,0 +1,72 @@
+#include "chapters/08_quantised_cache/quantised_cache.hpp"
+
+#include <algorithm>
+
+namespace kv {
+
+QuantisedCache::QuantisedCache(const RowFormats& formats, const RowLayout& layout, index_t capacity)
+    : formats_(formats),
+      layout_(layout),
+      capacity_(capacity),
+      rows_(layout.heads * capacity * formats.bytes()) {}
+
+// [append]
+void QuantisedCache::append(const Tensor<3>& keys, const Tensor<3>& values, index_t first,
+                            index_t count) {
+  require_room(length_, capacity_, count);
+  require_shape("append: keys (N,G,D)", keys, {keys.shape(0), heads(), formats_.first->width()});
+  require_shape("append: values (N,G,W)", values,
+                {keys.shape(0), heads(), formats_.second->width()});
+  for (index_t n = first; n < first + count; ++n, ++length_)
+    for (index_t g = 0; g < heads(); ++g) store(g, kv::row(keys, n, g), kv::row(values, n, g));
+}
+
+void QuantisedCache::store(index_t g, std::span<const float> first, std::span<const float> second) {
+  std::byte* const out = row(g, length_);
+  formats_.first->store(first, out);
+  formats_.second->store(second, out + formats_.first->bytes());
+}
+// [append]
+
+void QuantisedCache::append(const Tensor<2>& rows, index_t first, index_t count) {
+  require_room(length_, capacity_, count);
+  require_shape("append: rows (N,R+P)", rows, {rows.shape(0), formats_.width()});
+  const index_t rank = formats_.first->width();
+  for (index_t n = first; n < first + count; ++n, ++length_)
+    store(0, kv::row(rows, n).first(rank), kv::row(rows, n).subspan(rank));
+}
+
+// [block]
+const RowBlock& QuantisedCache::block(index_t g, index_t first, index_t count) const {
+  thread_local Scratch scratch;
+  thread_local RowBlock block;
+  const index_t width = formats_.width(), stride = formats_.bytes();
+  float* const wide = scratch.floats(count * width);
+  const std::byte* const stored = row(g, first);
+  formats_.first->widen({stored, stride, count}, wide, width);
+  formats_.second->widen({stored + formats_.first->bytes(), stride, count},
+                         wide + formats_.first->width(), width);
+  const RowsView keys{wide, width, count, layout_.key_width};
+  const RowsView values{wide + layout_.value_offset, width, count, layout_.value_width};
+  block.pieces.assign(1, {keys, values});
+  return block;
+}
+// [block]
+
+index_t QuantisedCache::truncate(index_t length) {
+  require_held(length, length_);
+  return length_ = length;
+}
+
+index_t QuantisedCache::copy(const QuantisedCache& other, index_t length) {
+  require_held(length, other.length_);
+  for (index_t g = 0; g < heads(); ++g)
+    std::copy_n(other.row(g, 0), length * formats_.bytes(), row(g, 0));
+  return length_ = length;
+}
+
+StateBytes QuantisedCache::bytes() const {
+  return {.allocated = rows_.bytes(), .used = length_ * heads() * formats_.bytes()};
+}
+
+}  // namespace kv
