@@ -1,5 +1,6 @@
 #include "docs/measure/laboratory.hpp"
 
+#include <fstream>
 #include <random>
 
 #include "chapters/models/grouped_config.hpp"
@@ -39,6 +40,11 @@ std::vector<Token> Laboratory::tokens(index_t count) const {
   std::vector<Token> result(count);
   for (Token& token : result) token = static_cast<Token>(random() % shape_.vocabulary);
   return result;
+}
+
+std::string text_of(const std::filesystem::path& file) {
+  std::ifstream stream(file);
+  return {std::istreambuf_iterator<char>(stream), {}};
 }
 
 Flops count_flops(const ModelShape& shape, index_t T, index_t S) {

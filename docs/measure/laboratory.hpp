@@ -32,6 +32,9 @@ class Laboratory {
   index_t context_;
 };
 
+/// A whole file.
+std::string text_of(const std::filesystem::path& file);
+
 /// Names of the stages of chapters 1 to 3.
 inline const std::vector<std::string> first_stages{"uncached", "concat", "preallocated"};
 

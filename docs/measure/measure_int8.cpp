@@ -1,7 +1,6 @@
 #include <unistd.h>
 
 #include <cstdlib>
-#include <fstream>
 
 #include "common/text/table.hpp"
 #include "common/model/loss.hpp"
@@ -36,11 +35,6 @@ class WorkingDirectory {
  private:
   fs::path path_;
 };
-
-std::string text_of(const fs::path& file) {
-  std::ifstream stream(file);
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
 
 /// Losses of all kinds of held-out text.
 std::vector<Loss> losses(const Checkpoint& checkpoint, const fs::path& data) {

@@ -26,5 +26,13 @@ void measure_latent(const Laboratory& laboratory, Report& report);
 void measure_experts(const Laboratory& laboratory, Report& report);
 /// Loss and size with linear weights in bf16 and in 8-bit integers: int8_perplexity.md.
 void measure_int8(const Laboratory& laboratory, Report& report);
+/// What rows in fewer bytes cost in loss, logits, texts and needles: format_*.md, format_*.svg.
+void measure_formats(const Laboratory& laboratory, Report& report);
+/// Tokens that go to other experts when rows are rounded: format_experts.md.
+void measure_format_experts(const Laboratory& laboratory, Report& report);
+/// Attention over rows in every format: format_speed.md.
+void measure_format_speed(const Laboratory& laboratory, Report& report);
+/// Whose numbers lose how much in them: rounding_errors.md, rounding_channels.svg.
+void measure_rounding(const Laboratory& laboratory, Report& report);
 
 }  // namespace kv::book

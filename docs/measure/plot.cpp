@@ -62,7 +62,7 @@ struct Axis {
     if (scale == Scale::linear) {
       const double step = tick_step(high - low);
       for (index_t i = 0; low + step * static_cast<double>(i) <= high * 1.0001; ++i)
-        result.push_back(low + step * static_cast<double>(i));
+        result.push_back(std::round((low + step * static_cast<double>(i)) / step) * step);  // so that 0 is 0
     } else {
       for (double power = low; power <= high * 1.0001; power *= 10) result.push_back(power);
     }
@@ -84,6 +84,10 @@ Axis y_axis(const Plot& plot) {
       low = std::min(low, point.y);
       high = std::max(high, point.y);
     }
+  if (plot.y_scale == Scale::linear && low < 0) {
+    const double step = tick_step(high - low);
+    return {std::floor(low / step) * step, std::ceil(high / step) * step, bottom, top};
+  }
   if (plot.y_scale == Scale::linear) return {0, high > 0 ? high * 1.05 : 1, bottom, top};
   if (!(low > 0)) throw std::invalid_argument("plot '" + plot.title + "': a logarithmic axis needs positive values");
   return {std::pow(10, std::floor(std::log10(low))), std::pow(10, std::ceil(std::log10(high))), bottom, top,

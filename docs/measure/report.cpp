@@ -77,7 +77,7 @@ void Report::figure(const std::string& name, const Plot& plot) const {
 
 void Report::numbers(const std::string& name, const std::vector<JsonObject>& rows) { all_.set(name, rows); }
 
-void Report::finish() { write("measured.json", all_.text() + "\n"); }
+void Report::finish(const std::string& file) { write(file, all_.text() + "\n"); }
 
 void Report::write(const std::string& file, const std::string& text) const {
   std::ofstream stream(folder_ / file);

@@ -32,10 +32,10 @@ class Report {
   void table(const std::string& name, const MarkdownTable& table, const std::string& note) const;
   /// NAME.svg, for `@image html`.
   void figure(const std::string& name, const Plot& plot) const;
-  /// The numbers behind both, unrounded, under `name` in measured.json.
+  /// The numbers behind both, unrounded, under `name` in the file that finish() writes.
   void numbers(const std::string& name, const std::vector<JsonObject>& rows);
-  /// Writes measured.json.
-  void finish();
+  /// @param file "measured.json"
+  void finish(const std::string& file);
 
  private:
   void write(const std::string& file, const std::string& text) const;
