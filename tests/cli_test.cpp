@@ -69,7 +69,7 @@ std::string list(const std::vector<Token>& tokens) {
   return text;
 }
 
-const Words commands{"tour", "stages", "generate", "chat", "compare", "bench", "logits", "inspect", "perplexity", "needle", "quantise"};
+const Words commands{"tour", "stages", "generate", "chat", "compare", "bench", "logits", "inspect", "budget", "perplexity", "needle", "quantise"};
 const std::string tiny = std::string(KV_DATA) + "/tiny-gqa";
 
 /// Names of the stages that serve the shipped GQA model, with the exact ones told apart.
@@ -355,10 +355,42 @@ TEST_CASE("inspect counts the bytes of every layout", "[cli]") {
   }
   CHECK(own == 1);
   CHECK(holds(output_of({"inspect", "--model", files.path().string()}), "GQA-2 *"));
+  const Json formats = json.at("formats");
+  REQUIRE(formats.length() == 6);
+  for (index_t i = 0; i < formats.length(); ++i) {
+    const std::string stage = formats.at(i).at("stage").text();
+    const double bytes[] = {320, 160, 160, 112, 112, 65};  // of 2 layers: f32, bf16, f16, fp8, int8, int4
+    CAPTURE(stage);
+    CHECK(formats.at(i).at("bytes_per_token").number() == bytes[i]);
+    CHECK(holds(output_of({"inspect", "--model", files.path().string()}), "\n" + stage));
+  }
 
   std::filesystem::remove(files.path() / "model.safetensors");  // config.json alone will do
   CHECK(holds(output_of({"inspect", "--model", files.path().string()}), "no weights"));
   CHECK_FALSE(json_of({"inspect", "--model", files.path().string(), "--json"}).has("parameters"));
+}
+
+TEST_CASE("budget says what fits, and refuses with numbers what does not", "[cli]") {
+  const std::string lite = std::string(KV_DATA) + "/configs/deepseek-v2-lite";
+  const Json json = json_of({"budget", "--model", lite, "--memory", "40G", "--context", "32768", "--json"});
+  REQUIRE(json.at("stages").length() == 6);
+  for (index_t i = 0; i < 6; ++i) {
+    const Json stage = json.at("stages").at(i);
+    CHECK(stage.at("total").size() == stage.at("weights").size() + stage.at("cache").size() + stage.at("work").size());
+    CHECK(stage.at("fits").flag() == (stage.at("total").size() <= 40'000'000'000));
+    CHECK(stage.at("fits").flag() == (stage.at("longest_context").size() >= 32768));
+  }
+  CHECK(holds(output_of({"budget", "--model", lite, "--memory", "40G", "--stage", "fp8"}), "\nfp8 "));
+  const std::string refused = failure_of({"budget", "--model", lite, "--memory", "8G", "--context", "1024"}, 1);
+  CHECK(holds(refused, "GB of 8.000"));
+  CHECK(holds(refused, "no context fits"));
+  const std::string too_long = failure_of({"budget", "--model", lite, "--memory", "33G", "--stage", "bf16"}, 1);
+  CHECK(holds(too_long, "tokens of context fit"));
+  for (const char* wrong : {"", "24", "G", "-1G", "0G", "nanG", "24K", "24GB", "1e30T"})
+    CHECK(holds(failure_of({"budget", "--memory", wrong}, 2), "--memory"));
+  CHECK(holds(failure_of({"budget", "--memory", "1G", "--stage", "streaming"}, 2), "is not counted"));
+  CHECK(holds(failure_of({"budget", "--memory", "1G", "--stage", "int8", "--sinks", "1"}, 2), "no option of stage int8"));
+  CHECK(holds(failure_of({"budget"}, 2), "--memory"));
 }
 
 TEST_CASE("bench: any instruction set of this machine, no other", "[cli]") {

@@ -3,20 +3,13 @@
 
 #include "chapters/models/cache_bytes.hpp"
 #include "chapters/program/session.hpp"
+#include "chapters/studies/memory_budget.hpp"
 #include "common/text/table.hpp"
 
 namespace kv {
 namespace {
 
 constexpr index_t f32_bytes = 4, bf16_bytes = 2;
-
-/// Weights may be absent: a config.json alone can be inspected.
-std::optional<Checkpoint> weights_of(const std::filesystem::path& directory) {
-  if (std::filesystem::exists(directory / "model.safetensors") ||
-      std::filesystem::exists(directory / "model.safetensors.index.json"))
-    return Checkpoint(directory);
-  return std::nullopt;
-}
 
 /// Bytes and tensors of every number format.
 struct Stored {
@@ -50,6 +43,26 @@ std::string dtypes_text(const Checkpoint& weights) {
   return text;
 }
 
+JsonObject describe_format(const Json& config, std::string_view stage) {
+  return JsonObject().set("stage", stage).set("bytes_per_token", cache_bytes_per_token(config, stage));
+}
+
+/// What the checkpoint's own layout takes in every format.
+std::string formats_text(const Json& config, index_t context) {
+  Table table({"rows in stage", "bytes/token", "bytes/token/layer", "of f32", "GiB at full context"});
+  const std::vector<std::string_view> stages = counted_stages(config);
+  const double f32 = cache_bytes_per_token(config, stages.front());
+  const index_t layers = model_sizes(config).layers;
+  for (const std::string_view stage : stages) {
+    const double bytes = cache_bytes_per_token(config, stage);
+    const double whole = static_cast<double>(cache_bytes(config, stage, {1, context}));
+    table.add({std::string(stage), grouped(static_cast<std::size_t>(bytes)),
+               grouped(static_cast<std::size_t>(bytes) / layers), decimal(100 * bytes / f32, 1) + "%",
+               decimal(whole / (1u << 30), 4)});
+  }
+  return table.text();
+}
+
 JsonObject describe(const Layout& layout, index_t layers) {
   JsonObject object;
   object.set("layout", layout.name)
@@ -81,7 +94,9 @@ void run(const Arguments& arguments) {
         .set("vocabulary", sizes.vocabulary)
         .set("context", sizes.context);
     if (weights) object.set("parameters", weights->parameters()).set("weight_bytes", weights->bytes()).set("weight_bytes_by_dtype", describe_dtypes(*weights));
-    std::cout << object.set("layouts", list).text() << "\n";
+    std::vector<JsonObject> formats;
+    for (const std::string_view stage : counted_stages(config)) formats.push_back(describe_format(config, stage));
+    std::cout << object.set("layouts", list).set("formats", formats).text() << "\n";
     return;
   }
   std::cout << directory.string() << ": " << config.at("architectures").at(index_t{0}).text() << ", attention "
@@ -100,7 +115,8 @@ void run(const Arguments& arguments) {
                grouped(bytes_per_token(layout, sizes.layers, f32_bytes)),
                decimal(static_cast<double>(bytes) * static_cast<double>(sizes.context) / (1u << 30), 4)});
   }
-  std::cout << table.text() << "* what the checkpoint is made for\n";
+  std::cout << table.text() << "* what the checkpoint is made for\n\n"
+            << formats_text(config, sizes.context);
 }
 
 }  // namespace

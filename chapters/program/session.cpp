@@ -36,6 +36,13 @@ Checkpoint open_checkpoint(const Arguments& arguments) {
   return Checkpoint(arguments.has("--model") ? std::filesystem::path(arguments.text("--model")) : shipped_gqa());
 }
 
+std::optional<Checkpoint> weights_of(const std::filesystem::path& directory) {
+  if (std::filesystem::exists(directory / "model.safetensors") ||
+      std::filesystem::exists(directory / "model.safetensors.index.json"))
+    return Checkpoint(directory);
+  return std::nullopt;
+}
+
 Tokenizer open_tokenizer(const Checkpoint& checkpoint) { return Tokenizer(checkpoint.directory() / "tokenizer.json"); }
 
 std::string read_text(const std::filesystem::path& file) {

@@ -32,6 +32,9 @@ inline constexpr std::string_view shipped_prompt = "Once upon a time, there was 
 Checkpoint open_checkpoint(const Arguments& arguments);
 Tokenizer open_tokenizer(const Checkpoint& checkpoint);
 
+/// Weights may be absent where config.json alone will do.
+std::optional<Checkpoint> weights_of(const std::filesystem::path& directory);
+
 /// A whole text file.  @throws Error when it cannot be read, or is empty
 std::string read_text(const std::filesystem::path& file);
 

@@ -5,6 +5,8 @@
 #include "chapters/08_quantised_cache/int4_cache.hpp"
 #include "chapters/08_quantised_cache/quantised_cache.hpp"
 #include "common/model/metrics.hpp"
+#include "common/tensor/attention_sums.hpp"
+#include "common/tensor/parallel.hpp"
 #include "common/text/table.hpp"
 #include "docs/measure/measurements.hpp"
 
@@ -110,39 +112,84 @@ std::vector<Filled> filled(const LayerShape& shape, index_t S) {
   return result;
 }
 
+template <class Work>
+double median_milliseconds(Work work) {
+  std::vector<double> all;
+  for (index_t round = 0; round < rounds; ++round) {
+    const Stopwatch watch;
+    work();
+    all.push_back(watch.milliseconds());
+  }
+  return median(all);
+}
+
+/// What nothing can exceed: bytes read once from memory, and sums over rows that stay in the first
+/// cache.
+struct Roofline {
+  double gigabytes_per_s, gigaflop_per_s;
+};
+
+Roofline roofline() {
+  constexpr index_t width = 128, rows = 1 << 19, cached_rows = 32, queries = 32, repeats = 2000;
+  const Tensor<2> memory = zeros<2>({rows, width}), cached = zeros<2>({cached_rows, width}),
+                  asked = zeros<2>({queries, width});
+  const RowsView all{memory.data(), width, rows, width}, one{asked.data(), width, 1, width},
+      few{cached.data(), width, cached_rows, width}, many{asked.data(), width, queries, width};
+  std::vector<float> scores(rows);
+  const double reading = median_milliseconds([&] {
+    parallel_for(rows, 4096, [&](index_t first, index_t last) {
+      dot_rows(one, slice(all, first, last - first), &scores[first], rows);
+    });
+  });
+  const double computing = median_milliseconds([&] {
+    parallel_for(repeats, 1, [&](index_t first, index_t last) {
+      std::vector<float> own(queries * cached_rows);
+      for (index_t i = first; i < last; ++i) dot_rows(many, few, own.data(), cached_rows);
+    });
+  });
+  const double flop = 2.0 * repeats * queries * cached_rows * width;
+  return {static_cast<double>(memory.size() * sizeof(float)) / reading / 1e6,
+          flop / computing / 1e6};
+}
+
+/// Every format in turn, as often as it takes for a median.
+std::vector<Filled> timed(const LayerShape& shape, index_t S) {
+  const Tensor<3> queries = random_rows(1, shape.query_heads, shape.layout.key_width);
+  std::vector<Filled> caches = filled(shape, S);
+  for (index_t round = 0; round < rounds; ++round)
+    for (Filled& cache : caches) {
+      const Stopwatch watch;
+      attend(queries, *cache.rows, {.position = S - 1}, 0.1f);
+      cache.milliseconds.push_back(watch.milliseconds());
+    }
+  return caches;
+}
+
+const LayerShape shapes[]{{"heads, H 32, G 8, D 128",
+                           32,
+                           {.heads = 8, .key_width = 128, .value_offset = 128, .value_width = 128}},
+                          {"latents, H 16, R 512, P 64",
+                           16,
+                           {.heads = 1, .key_width = 576, .value_offset = 0, .value_width = 512}}};
+
 }  // namespace
 
 void measure_format_speed(const Laboratory&, Report& report) {
-  const LayerShape shapes[]{
-      {"heads, H 32, G 8, D 128",
-       32,
-       {.heads = 8, .key_width = 128, .value_offset = 128, .value_width = 128}},
-      {"latents, H 16, R 512, P 64",
-       16,
-       {.heads = 1, .key_width = 576, .value_offset = 0, .value_width = 512}}};
   MarkdownTable table{
       {"shape", "tokens", "format", "MB read", "ms", "GB/s", "GFLOP/s", "of f32's speed"}};
   std::vector<JsonObject> numbers;
-  for (const LayerShape& shape : shapes) {
-    const Tensor<3> queries = random_rows(1, shape.query_heads, shape.layout.key_width);
+  const Roofline roof = roofline();
+  for (const LayerShape& shape : shapes)
     for (const index_t S : lengths) {
-      std::vector<Filled> caches = filled(shape, S);
-      const CausalMask mask{.position = S - 1};
-      for (index_t round = 0; round < rounds; ++round)
-        for (Filled& cache : caches) {
-          const Stopwatch watch;
-          attend(queries, *cache.rows, mask, 0.1f);
-          cache.milliseconds.push_back(watch.milliseconds());
-        }
+      const std::vector<Filled> caches = timed(shape, S);
       const double exact = median(caches.front().milliseconds);
-      const double flop =
-          2.0 * static_cast<double>(S * shape.query_heads *
-                                    (shape.layout.key_width + shape.layout.value_width));
+      const index_t widths = shape.layout.key_width + shape.layout.value_width;
+      const double gigaflop = 2e-9 * static_cast<double>(S * shape.query_heads * widths);
       for (const Filled& cache : caches) {
         const double ms = median(cache.milliseconds), bytes = static_cast<double>(cache.bytes);
         table.push_back({shape.name, grouped(S), cache.format, decimal(bytes / 1e6, 2),
-                         decimal(ms, 3), decimal(bytes / ms / 1e6, 1), decimal(flop / ms / 1e6, 1),
-                         decimal(exact / ms, 2)});
+                         decimal(ms, 3), decimal(bytes / ms / 1e6, 1),
+                         decimal(1000 * gigaflop / ms, 1), decimal(exact / ms, 2)});
         numbers.push_back(JsonObject()
                               .set("shape", shape.name)
                               .set("tokens", S)
@@ -151,14 +198,18 @@ void measure_format_speed(const Laboratory&, Report& report) {
                               .set("ms", ms));
       }
     }
-  }
-  report
-      .with_model(
-          "one layer of Llama-3-8B's and one of DeepSeek-V2-Lite's attention sizes, random rows")
+  report.with_model("One layer of Llama-3-8B's and one of DeepSeek-V2-Lite's sizes, random rows")
       .table("format_speed", table,
-             "Attention of one new token, without the projections: median of " +
-                 std::to_string(rounds) + ", the formats in turns.");
+             "Attention of one new token, without the projections, median of " +
+                 std::to_string(rounds) +
+                 ", the formats in turns. In the same run the machine read " +
+                 decimal(roof.gigabytes_per_s, 1) + " GB/s from memory and computed " +
+                 decimal(roof.gigaflop_per_s, 0) +
+                 " GFLOP/s on rows that stay in its first cache: the two roofs.");
   report.numbers("format_speed", numbers);
+  report.numbers("format_speed_roofline", {JsonObject()
+                                               .set("gigabytes_per_s", roof.gigabytes_per_s)
+                                               .set("gigaflop_per_s", roof.gigaflop_per_s)});
 }
 
 }  // namespace kv::book
