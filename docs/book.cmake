@@ -1,12 +1,11 @@
 # The program that makes the book's numbers and figures. Not part of `all`: docs/measure/run builds and runs it.
 file(GLOB KV_MEASURE_SOURCES CONFIGURE_DEPENDS docs/measure/*.cpp)
 add_executable(kvbook-measure EXCLUDE_FROM_ALL ${KV_MEASURE_SOURCES})
-target_link_libraries(kvbook-measure PRIVATE kv_chapters kv_cuda_cpu)
-target_compile_definitions(kvbook-measure PRIVATE KV_DATA="${PROJECT_SOURCE_DIR}/data")
+target_compile_definitions(kvbook-measure PRIVATE ${KV_DATA})
+kv_link(kvbook-measure "" kv_cuda_cpu ${KV_MEASURE_SOURCES})
 
 # The tables of chapter 6: memory traffic is counted by a build of its own.
 file(GLOB KV_LADDER_TABLE_SOURCES CONFIGURE_DEPENDS chapters/06_cuda_kernels/ladder/*.cu)
 kv_add_simt_executable(ladder_tables traffic docs/measure/cuda/ladder_tables.cpp tests/support/mla_cases.cpp
   ${KV_LADDER_TABLE_SOURCES})
 set_target_properties(ladder_tables PROPERTIES EXCLUDE_FROM_ALL ON)
-target_link_libraries(ladder_tables PRIVATE kv_common)

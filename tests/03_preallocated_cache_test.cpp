@@ -35,16 +35,6 @@ bool all_nan(const Tensor<3>& x) {
 
 }  // namespace
 
-TEST_CASE("preallocated: agrees with the oracle", "[preallocated]") { agrees_with_the_oracle(preallocated); }
-TEST_CASE("preallocated: repeats chapter 2, equal bits", "[preallocated]") { repeats(preallocated, concat); }
-TEST_CASE("preallocated: any chunking, equal bits", "[preallocated]") { chunking_changes_nothing(preallocated); }
-TEST_CASE("preallocated: a batch row is its solo run, equal bits", "[preallocated]") {
-  batch_row_equals_solo_run(preallocated);
-}
-TEST_CASE("preallocated: looks back only", "[preallocated]") { looks_back_only(preallocated); }
-TEST_CASE("preallocated: forgets what is truncated", "[preallocated]") { forgets_what_is_truncated(preallocated); }
-TEST_CASE("preallocated: refuses wrong shapes", "[preallocated]") { refuses_wrong_shapes(preallocated); }
-
 TEST_CASE("rows are appended in order and never rewritten", "[cache]") {
   HeadCache cache(6, sizes);
   CHECK(cache.capacity() == 6);
@@ -169,3 +159,14 @@ TEST_CASE("preallocated has the sequences it was made for", "[preallocated]") {
   CHECK(attention.length(0) == 0);
   CHECK_THROWS_AS(attention.truncate(2, 0), std::out_of_range);
 }
+
+// The ladder comes last: what fails above says more.
+TEST_CASE("preallocated: agrees with the oracle", "[preallocated]") { agrees_with_the_oracle(preallocated); }
+TEST_CASE("preallocated: repeats chapter 2, equal bits", "[preallocated]") { repeats(preallocated, concat); }
+TEST_CASE("preallocated: any chunking, equal bits", "[preallocated]") { chunking_changes_nothing(preallocated); }
+TEST_CASE("preallocated: a batch row is its solo run, equal bits", "[preallocated]") {
+  batch_row_equals_solo_run(preallocated);
+}
+TEST_CASE("preallocated: looks back only", "[preallocated]") { looks_back_only(preallocated); }
+TEST_CASE("preallocated: forgets what is truncated", "[preallocated]") { forgets_what_is_truncated(preallocated); }
+TEST_CASE("preallocated: refuses wrong shapes", "[preallocated]") { refuses_wrong_shapes(preallocated); }

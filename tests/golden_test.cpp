@@ -4,7 +4,7 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/decoders.hpp"
 #include "tests/support/equality.hpp"
-#include "tests/support/oracle.hpp"
+#include "tests/support/model_oracle.hpp"
 
 using namespace kv;
 using namespace kv::test;

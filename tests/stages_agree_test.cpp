@@ -6,7 +6,7 @@
 #include "tests/support/decoders.hpp"
 #include "tests/support/equality.hpp"
 #include "tests/support/instruction_sets.hpp"
-#include "tests/support/oracle.hpp"
+#include "tests/support/model_oracle.hpp"
 #include "tests/support/random.hpp"
 
 using namespace kv;

@@ -53,11 +53,27 @@ install_wanted() {
   wanted=()
 }
 
-# quietly COMMAND...: its output only when it fails
-quietly() {
-  local log
+# chapter_number TEXT FOLDER: the two digits of a chapter, from "3" or "03". One that has no FOLDER/NN_*: exit code 2.
+chapter_number() {
+  local known number=$1
+  known=$(cd "$2" && ls -d [0-9][0-9]_* | cut -c1-2 | sort -u | paste -sd ' ' -)
+  [[ ! $number =~ ^[0-9]$ ]] || number=0$number
+  if [[ ! $number =~ ^[0-9]{2}$ || " $known " != *" $number "* ]]; then
+    echo "kvbook: there is no chapter '$1' in $2/ (known: $known)" >&2
+    exit 2
+  fi
+  echo "$number"
+}
+
+# build WHAT TARGET...: configures anew, so that new files are known, and builds the targets in build/. How far it is goes
+# to standard error, the compiler's messages only when it fails.
+build() {
+  local what=$1 log
+  shift
   log=$(mktemp)
-  if ! "$@" >"$log" 2>&1; then
+  echo "building $what ..." >&2
+  if ! { cmake -S . -B build -G "Unix Makefiles" &&
+    cmake --build build -j "$(getconf _NPROCESSORS_ONLN)" --target "$@"; } 2>&1 | tee "$log" | show_progress; then
     cat "$log" >&2
     rm -f "$log"
     return 1
@@ -65,11 +81,21 @@ quietly() {
   rm -f "$log"
 }
 
-# build FOLDER "CMAKE OPTIONS" TARGET...
-build() {
-  local folder=$1 options=$2
-  shift 2
-  [ -f "$folder/Makefile" ] || quietly cmake -S . -B "$folder" -G "Unix Makefiles" $options || return 1
-  echo "building $* (once; a minute or two) ..." >&2
-  quietly cmake --build "$folder" -j "$(getconf _NPROCESSORS_ONLN)" --target "$@"
+# Reads what make prints and says how far it is: on a terminal in one line that counts up, elsewhere at each quarter.
+# The time left is an estimate by the number of files.
+show_progress() {
+  local line percent passed text next=25 begin=$SECONDS
+  while IFS= read -r line; do
+    [[ $line =~ ^\[\ *([1-9][0-9]*)%\]\ (.*) ]] || continue
+    percent=${BASH_REMATCH[1]} passed=$((SECONDS - begin))
+    text="$percent% after $passed s, about $((passed * (100 - percent) / percent)) s to go"
+    if [ -t 2 ]; then
+      text="$text: ${BASH_REMATCH[2]}"
+      printf '\r\033[K%s' "${text:0:${COLUMNS:-80}-1}" >&2
+    elif [ "$percent" -ge "$next" ] && [ "$percent" -lt 100 ]; then
+      echo "  $text" >&2
+      next=$((percent / 25 * 25 + 25))
+    fi
+  done
+  [ ! -t 2 ] || printf '\r\033[K' >&2
 }

@@ -23,7 +23,7 @@ list(TRANSFORM KV_SIMT_SOURCES REPLACE "^([^/].*)$" "${PROJECT_SOURCE_DIR}/\\1")
 kv_compile_on_cpu(${KV_SIMT_SOURCES})
 
 add_library(kv_simt STATIC ${KV_SIMT_SOURCES})
-target_link_libraries(kv_simt PUBLIC kv_flags kv_common)
+target_link_libraries(kv_simt PUBLIC kv_flags)
 target_compile_options(kv_simt PRIVATE -O3)   # also in a debug build: fibers are slow enough
 
 add_library(kv_simt_tsan STATIC EXCLUDE_FROM_ALL ${KV_SIMT_SOURCES})
@@ -48,7 +48,7 @@ foreach(mode tsan asan traffic)
 endforeach()
 
 # kv_add_simt_executable(NAME MODE FILE...): a program from .cu and .cpp files on the CPU runtime. MODE is plain, tsan,
-# asan or traffic. Whole-program code that the kernels need comes from the FILEs; kv_common can be linked as well.
+# asan or traffic. All kernels that it runs are among the FILEs.
 function(kv_add_simt_executable name mode)
   kv_compile_on_cpu(${ARGN})
   add_executable(${name} ${ARGN})
@@ -57,6 +57,7 @@ function(kv_add_simt_executable name mode)
   else()
     target_link_libraries(${name} PRIVATE kv_simt_${mode})
   endif()
+  kv_link(${name} _checked NONE ${ARGN} ${PROJECT_SOURCE_DIR}/common/cuda/simt/grid.cpp)
 endfunction()
 
 # ThreadSanitizer of GCC 12 does not start under wide address randomisation: switch that off where we may.
@@ -73,9 +74,12 @@ endif()
 file(GLOB KV_CUDA_SOURCES CONFIGURE_DEPENDS
   ${PROJECT_SOURCE_DIR}/chapters/[0-9]*/*.cu ${PROJECT_SOURCE_DIR}/chapters/[0-9]*/*/*.cu)
 kv_compile_on_cpu(${KV_CUDA_SOURCES})
-add_library(kv_cuda_cpu OBJECT ${KV_CUDA_SOURCES})
-target_compile_options(kv_cuda_cpu PRIVATE -O2)
-target_link_libraries(kv_cuda_cpu PUBLIC kv_simt kv_common)
+set(KV_KERNEL_FILES ${KV_CUDA_SOURCES} ${PROJECT_SOURCE_DIR}/common/cuda/simt/grid.cpp)
+foreach(build "" _checked)
+  add_library(kv_cuda_cpu${build} OBJECT EXCLUDE_FROM_ALL ${KV_CUDA_SOURCES})
+  target_link_libraries(kv_cuda_cpu${build} PUBLIC kv_flags${build} kv_simt)
+  kv_precompile(kv_cuda_cpu${build} "${build}")
+endforeach()
 
 # nvcc: found, and able to compile. KV_NVCC_WORKS says so to the rest of the build.
 set(KV_NVCC_WORKS OFF)

@@ -2,7 +2,7 @@
 add_executable(kernel_bench EXCLUDE_FROM_ALL
   ${CMAKE_CURRENT_LIST_DIR}/kernel_bench.cpp ${CMAKE_CURRENT_LIST_DIR}/kernel_report.cpp ${CMAKE_CURRENT_LIST_DIR}/limits.cpp
   ${PROJECT_SOURCE_DIR}/docs/measure/report.cpp ${PROJECT_SOURCE_DIR}/docs/measure/plot.cpp)
-target_link_libraries(kernel_bench PRIVATE kv_chapters)
+kv_link(kernel_bench "" NONE ${CMAKE_CURRENT_LIST_DIR}/kernel_bench.cpp)
 find_path(KV_OPENBLAS_INCLUDE cblas-openblas.h)  # optional: what a library makes of the same products without any order
 find_library(KV_OPENBLAS openblas)
 if(KV_OPENBLAS_INCLUDE AND KV_OPENBLAS)
@@ -18,12 +18,11 @@ set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/limits.cpp PROPERTIES COMP
 
 # make_synthetic: a checkpoint of true shapes with random weights, to measure speed and memory on. See README.md.
 add_executable(make_synthetic EXCLUDE_FROM_ALL ${CMAKE_CURRENT_LIST_DIR}/make_synthetic.cpp)
-target_link_libraries(make_synthetic PRIVATE kv_chapters)
+kv_link(make_synthetic "" kv_cuda_cpu ${CMAKE_CURRENT_LIST_DIR}/make_synthetic.cpp)
 
 # How many instructions some work needs, as a test: the one measure of speed that is the same on every day.
 add_executable(counted_work ${CMAKE_CURRENT_LIST_DIR}/counted_work.cpp)
-target_link_libraries(counted_work PRIVATE kv_chapters kv_cuda_cpu)
-target_compile_definitions(counted_work PRIVATE KV_DATA="${PROJECT_SOURCE_DIR}/data")
+kv_link(counted_work "" kv_cuda_cpu ${CMAKE_CURRENT_LIST_DIR}/counted_work.cpp)
 add_dependencies(chapter_common counted_work)
 add_test(NAME "instruction counts" COMMAND ${CMAKE_CURRENT_LIST_DIR}/count_instructions
          $<TARGET_FILE:counted_work> ${CMAKE_CURRENT_LIST_DIR}/instructions.txt)

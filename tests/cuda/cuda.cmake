@@ -5,7 +5,7 @@
 # label 06. FILEs: the tests, and all .cu files that they need; kernels are instrumented only in FILEs.
 function(kv_add_simt_test name mode)
   kv_add_simt_executable(${name} ${mode} ${ARGN})
-  target_link_libraries(${name} PRIVATE kv_support)
+  target_link_libraries(${name} PRIVATE Catch2::Catch2WithMain)
   add_dependencies(chapter_06 ${name})
   set(prefix "")
   if(mode STREQUAL "tsan")

@@ -1,5 +1,5 @@
 # The source files of chapter 4 and what they stand on, compiled once more with every float a double.
-# kv_common, linked behind them, only gives what has no floats in it: JSON, threads, shapes.
+# The rooms, linked behind them, only give what has no floats in it: JSON, threads, shapes.
 set(KV_DOUBLE_SOURCES
   common/model/attention.cpp common/tensor/rms_norm.cpp common/tensor/rope.cpp
   chapters/01_uncached_attention/attend.cpp chapters/01_uncached_attention/attend_shared.cpp
@@ -8,9 +8,6 @@ set(KV_DOUBLE_SOURCES
 file(GLOB KV_LATENT_SOURCES RELATIVE ${PROJECT_SOURCE_DIR} CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/chapters/04_*/*.cpp)
 list(APPEND KV_DOUBLE_SOURCES ${KV_LATENT_SOURCES})
 list(TRANSFORM KV_DOUBLE_SOURCES PREPEND ${PROJECT_SOURCE_DIR}/)
-add_executable(04_latent_cache_double double/04_latent_cache_double.cpp double/kernels.cpp ${KV_DOUBLE_SOURCES})
-target_link_libraries(04_latent_cache_double PRIVATE kv_common Catch2::Catch2WithMain)
+kv_add_test(04_latent_cache_double double/04_latent_cache_double.cpp double/kernels.cpp ${KV_DOUBLE_SOURCES})
+set_target_properties(04_latent_cache_double PROPERTIES DISABLE_PRECOMPILE_HEADERS ON)
 target_compile_options(04_latent_cache_double PRIVATE "SHELL:-include ${CMAKE_CURRENT_SOURCE_DIR}/double/prelude.hpp")
-add_dependencies(chapter_04 04_latent_cache_double)
-catch_discover_tests(04_latent_cache_double TEST_PREFIX "04_latent_cache_double: "
-                     PROPERTIES LABELS 04 DISCOVERY_MODE PRE_TEST)

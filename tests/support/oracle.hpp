@@ -6,8 +6,6 @@
 #include <vector>
 
 #include "chapters/01_uncached_attention/head_projection.hpp"
-#include "common/checkpoint/checkpoint.hpp"
-#include "common/text/tokenizer.hpp"
 #include "tests/support/equality.hpp"
 
 namespace kv::test::oracle {
@@ -33,6 +31,8 @@ std::vector<double> rotate(const std::vector<double>& head, const std::vector<do
 std::vector<double> frequencies(index_t width, double theta);
 
 std::vector<double> rms_norm(const std::vector<double>& x, const std::vector<double>& weight, double epsilon);
+/// The same for every row.
+Doubles<2> rms_norm(Doubles<2> x, const std::vector<double>& weight, double epsilon);
 
 /// silu(g) * u
 double swiglu(double g, double u);
@@ -51,9 +51,5 @@ struct AttentionWeights {
 
 /// One sequence from its first token on.  @param x (T,M)  @return (T,M)
 Doubles<2> attention_layer(const Doubles<2>& x, const AttentionWeights& weights);
-
-/// A whole Llama or Qwen3 decoder from the checkpoint's raw tensors and its config.json.
-/// @return (T,V)
-Doubles<2> logits(const Checkpoint& checkpoint, const std::vector<Token>& tokens);
 
 }  // namespace kv::test::oracle

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "common/tensor/tensor.hpp"
-#include "common/text/tokenizer.hpp"
+#include "common/text/token.hpp"
 
 namespace kv::test {
 

@@ -1,11 +1,13 @@
 # One kernel source, compiled once for each instruction set; the widest one is chosen at run time.
-# Always optimised: without it a debug build would take minutes for what takes a second.
+# Always optimised: without it a debug build would take minutes for what takes a second. There is no tensor in here and
+# nothing to check, so programs and tests share one build.
 include(CheckCXXCompilerFlag)
 set(KV_KERNEL_FLAGS -O3 -ffp-contract=off -fno-math-errno)
 
-target_sources(kv_common PRIVATE
-  ${PROJECT_SOURCE_DIR}/common/tensor/simd/instruction_set.cpp
-  ${PROJECT_SOURCE_DIR}/common/tensor/simd/kernels_portable.cpp)
+add_library(kv_common_tensor_simd STATIC
+  common/tensor/simd/instruction_set.cpp common/tensor/simd/kernels_portable.cpp)
+add_library(kv_common_tensor_simd_checked ALIAS kv_common_tensor_simd)
+target_link_libraries(kv_common_tensor_simd PUBLIC kv_flags)
 set_source_files_properties(common/tensor/simd/kernels_portable.cpp PROPERTIES COMPILE_OPTIONS "${KV_KERNEL_FLAGS}")
 
 set(KV_AVX2_FLAGS -mavx2 -mfma -mf16c)
@@ -15,9 +17,8 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_LES
 endif()
 check_cxx_compiler_flag("-mavx512f -mavx512vl -mfma -mf16c" KV_HAVE_X86_FLAGS)
 if(KV_HAVE_X86_FLAGS AND CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
-  target_sources(kv_common PRIVATE
-    ${PROJECT_SOURCE_DIR}/common/tensor/simd/kernels_avx2.cpp
-    ${PROJECT_SOURCE_DIR}/common/tensor/simd/kernels_avx512.cpp)
+  target_sources(kv_common_tensor_simd PRIVATE
+    common/tensor/simd/kernels_avx2.cpp common/tensor/simd/kernels_avx512.cpp)
   set_source_files_properties(common/tensor/simd/kernels_avx2.cpp PROPERTIES
     COMPILE_OPTIONS "${KV_KERNEL_FLAGS};${KV_AVX2_FLAGS}")
   set_source_files_properties(common/tensor/simd/kernels_avx512.cpp PROPERTIES
