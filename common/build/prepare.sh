@@ -65,14 +65,14 @@ chapter_number() {
   echo "$number"
 }
 
-# build WHAT TARGET...: configures anew, so that new files are known, and builds the targets in build/. How far it is goes
-# to standard error, the compiler's messages only when it fails.
+# build WHAT "CMAKE OPTIONS" TARGET...: configures anew, so that new files are known, and builds the targets in build/. How
+# far it is goes to standard error, the compiler's messages only when it fails.
 build() {
-  local what=$1 log
-  shift
+  local what=$1 options=$2 log
+  shift 2
   log=$(mktemp)
   echo "building $what ..." >&2
-  if ! { cmake -S . -B build -G "Unix Makefiles" &&
+  if ! { cmake -S . -B build -G "Unix Makefiles" $options &&
     cmake --build build -j "$(getconf _NPROCESSORS_ONLN)" --target "$@"; } 2>&1 | tee "$log" | show_progress; then
     cat "$log" >&2
     rm -f "$log"
