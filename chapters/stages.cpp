@@ -19,6 +19,7 @@
 #include "chapters/08_quantised_cache/quantised_latents.hpp"
 #include "chapters/models/layer_parts.hpp"
 #include "chapters/models/model_sizes.hpp"
+#include "chapters/models/quantization_config.hpp"
 #include "common/files/error.hpp"
 
 namespace kv {
@@ -78,22 +79,29 @@ MakeLayer streaming(const Checkpoint& checkpoint, const Limits& limits, const St
   };
 }
 
-std::unique_ptr<Attention> on_heads(CacheFormat format, std::shared_ptr<const HeadProjection> heads,
-                                    const Limits& limits) {
+std::unique_ptr<Attention> heads_in(CacheFormat format, const Checkpoint& checkpoint, index_t layer, const Limits& limits) {
+  auto heads = head_projection(checkpoint, layer);
   if (format == CacheFormat::int4) return std::make_unique<Int4Attention>(std::move(heads), limits);
-  const RowFormats formats = head_formats(format, heads->sizes());
+  const std::optional<CacheScales> scales = cache_scales(checkpoint, layer);
+  const RowFormats formats = scales && format == CacheFormat::fp8 ? static_head_formats(*scales, heads->sizes())
+                                                                  : head_formats(format, heads->sizes());
   return std::make_unique<QuantisedAttention>(std::move(heads), limits, formats);
+}
+
+std::unique_ptr<Attention> latents_in(CacheFormat format, const Checkpoint& checkpoint, index_t layer, const Limits& limits) {
+  if (format == CacheFormat::fp8 && has_cache_scales(checkpoint.config()))
+    throw Error(checkpoint.directory().string() + ": kv_cache_scheme has scales for keys and values; stage 'fp8' keeps latents");
+  auto latents = latent_projection(checkpoint, layer);
+  const RowFormats formats = latent_formats(format, latents->latent_sizes());
+  return std::make_unique<QuantisedLatents>(std::move(latents), absorption(checkpoint, layer), limits, formats);
 }
 
 /// Layers whose rows are kept in a format: of heads, or latents where the model has them.
 template <CacheFormat format>
 MakeLayer in_format(const Checkpoint& checkpoint, const Limits& limits, const StageOptions&) {
   return [=](index_t layer) -> LayerHalves {
-    if (family(checkpoint.config()) == Family::gqa)
-      return {on_heads(format, head_projection(checkpoint, layer), limits)};
-    const auto latents = latent_projection(checkpoint, layer);
-    return {std::make_unique<QuantisedLatents>(latents, absorption(checkpoint, layer), limits,
-                                               latent_formats(format, latents->latent_sizes()))};
+    const bool keeps_latents = family(checkpoint.config()) == Family::mla;
+    return {keeps_latents ? latents_in(format, checkpoint, layer, limits) : heads_in(format, checkpoint, layer, limits)};
   };
 }
 

@@ -7,8 +7,10 @@
 #include "chapters/08_quantised_cache/int4_attention.hpp"
 #include "chapters/08_quantised_cache/quantised_attention.hpp"
 #include "chapters/08_quantised_cache/quantised_latents.hpp"
+#include "chapters/08_quantised_cache/static_rows.hpp"
 #include "chapters/models/grouped_config.hpp"
 #include "chapters/models/latent_config.hpp"
+#include "chapters/studies/memory_budget.hpp"
 #include "common/files/error.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/decoders.hpp"
@@ -252,6 +254,82 @@ TEST_CASE("a latent row in fp8 is FlashMLA's: 656 bytes", "[formats]") {
     std::memcpy(&number, &stored[528 + 2 * i], 2);
     CHECK(number == to_bf16(row[512 + i]));
   }
+}
+
+TEST_CASE("with a scale that was measured before, numbers end at 448 scales", "[static]") {
+  for (const float scale : {1.0f, 0.013f, 700.0f, 3e-40f})
+    for (const index_t width : {index_t{1}, index_t{7}, index_t{32}, index_t{130}}) {
+      const StaticRows format(scale, width);
+      CHECK(format.bytes() == (width + 1) / 2 * 2);
+      for (const auto& [kind, numbers] : rows_of(width)) {
+        const std::vector<float> found = through(format, numbers);
+        index_t i = 0;
+        for (; i < width; ++i) {
+          const double x = numbers[i];
+          const double expected =
+              oracle::to_f32(oracle::to_e4m3(oracle::to_f32(x / scale)) * scale);
+          if (std::isfinite(x) ? found[i] != static_cast<float>(expected) : !std::isnan(found[i]))
+            break;
+        }
+        CAPTURE(scale, width, kind);
+        CHECK(i == width);
+      }
+    }
+}
+
+namespace {
+
+/// A small model that brings scales for its cache, as compressed-tensors writes them.
+SmallModel with_cache_scales(float key, float value) {
+  SmallModel model{.config = {{"quantization_config", R"({"quant_method": "compressed-tensors",
+      "format": "dense", "config_groups": {}, "kv_cache_scheme": {"num_bits": 8, "type": "float",
+      "strategy": "tensor", "symmetric": true, "dynamic": false}})"}}};
+  for (index_t layer = 0; layer < model.layers; ++layer) {
+    const std::string attention = "model.layers." + std::to_string(layer) + ".self_attn.";
+    model.more.push_back({attention + "k_scale", DType::f32, {1}, {key}});
+    model.more.push_back({attention + "v_scale", DType::bf16, {1}, {value}});
+  }
+  return model;
+}
+
+std::string fp8_error(const SmallModel& model) {
+  const SmallCheckpoint files(model);
+  return error_of(
+      [&] { make_decoder(files.open(), find_stage("fp8"), {.sequences = 1, .capacity = 4}); });
+}
+
+}  // namespace
+
+TEST_CASE("stage fp8 takes the scales that a checkpoint brings", "[static]") {
+  const SmallCheckpoint files(with_cache_scales(0.02f, 0.0078125f));
+  const Checkpoint checkpoint = files.open();
+  const Limits limits{.sequences = 1, .capacity = 60};
+  const auto heads = head_projection(checkpoint, 1);
+  const Tensor<2> x = random_tensor<2>({60, 40}, 40);
+  const auto layer = make_attention(checkpoint, find_stage("fp8"), 1, limits);
+  QuantisedAttention expected(heads, limits,
+                              static_head_formats({0.02f, 0.0078125f}, heads->sizes()));
+  QuantisedAttention own_scales(heads, limits, head_formats(CacheFormat::fp8, heads->sizes()));
+  const Tensor<2> y = feed(*layer, x, {{0, 0, 60}});
+  CHECK(exact(y, feed(expected, x, {{0, 0, 60}})));
+  CHECK_FALSE(exact(y, feed(own_scales, x, {{0, 0, 60}})));
+  CHECK(layer->state_bytes() ==
+        StateBytes{60 * 2 * 20, 60 * 2 * 20});  // no scale beside the numbers
+  CHECK(cache_bytes(checkpoint.config(), "fp8", limits) == 2 * 60 * 2 * 20);
+  for (const char* other : {"preallocated", "int8"})
+    CHECK_NOTHROW(make_attention(checkpoint, find_stage(other), 1, limits));
+}
+
+TEST_CASE("scales that are missing or no scales are refused by name", "[static]") {
+  for (const float wrong : {0.0f, -1.0f, NAN, INFINITY})
+    CHECK(holds(fp8_error(with_cache_scales(wrong, 1.0f)), "layers.0.self_attn.k_scale'"));
+  SmallModel model = with_cache_scales(1.0f, 1.0f);
+  model.more.pop_back();
+  CHECK(holds(fp8_error(model), "layers.1.self_attn.v_scale"));
+  model = with_cache_scales(1.0f, 1.0f);
+  model.more[0] = {"model.layers.0.self_attn.k_scale", DType::f32, {2}, {1.0f, 1.0f}};
+  CHECK(holds(fp8_error(model), "k_scale"));
+  CHECK(fp8_error(with_cache_scales(1.0f, 1.0f)) == "no error");
 }
 
 TEST_CASE("the rungs that every chapter's attention climbs", "[layer]") {

@@ -322,7 +322,22 @@ TEST_CASE("of compressed-tensors, only what the book computes is accepted", "[qu
   CHECK(holds(with("int-quantized", R"("num_bits": 8, "type": "int", "symmetric": false, "strategy": "channel")"), "symmetric is false; zero points"));
   CHECK(holds(with("int-quantized", R"("num_bits": 8, "type": "int", "symmetric": true, "strategy": "group")"), "strategy is 'group'"));
   CHECK(holds(with("int-quantized", R"("num_bits": 8, "type": "int", "symmetric": true)"), "strategy is missing"));
-  CHECK(holds(with("int-quantized", good, R"(, "kv_cache_scheme": {"num_bits": 8})"), "kv_cache_scheme is set"));
+  const std::string scheme = R"("num_bits": 8, "type": "float", "strategy": "tensor", "symmetric": true, "dynamic": false)";
+  const auto with_scheme = [&](std::string_view old_text, std::string_view new_text) {
+    std::string changed = scheme;
+    changed.replace(changed.find(old_text), old_text.size(), new_text);
+    return with("int-quantized", good, ", \"kv_cache_scheme\": {" + changed + "}");
+  };
+  CHECK(with_scheme("8", "8") == "no error");
+  CHECK(holds(with_scheme("8", "4"), "kv_cache_scheme.num_bits is 4; of cache schemes, only static scales"));
+  CHECK(holds(with_scheme("float", "int"), "type is 'int'"));
+  CHECK(holds(with_scheme("tensor", "token"), "strategy is 'token'"));
+  CHECK(holds(with_scheme("true", "false"), "symmetric is false"));
+  CHECK(holds(with_scheme("\"dynamic\": false", "\"dynamic\": true"), "dynamic is true"));
+  CHECK(holds(with_scheme(", \"dynamic\": false", ""), "dynamic is missing"));
+  const std::string no_weights = R"({"quant_method": "compressed-tensors", "format": "dense", "config_groups": {}, "kv_cache_scheme": {)";
+  CHECK(error(no_weights + scheme + "}}") == "no error");
+  CHECK(holds(with("float-quantized", good, ", \"kv_cache_scheme\": {" + scheme + "}"), "format is 'float-quantized'"));
   CHECK(holds(with("int-quantized", good, R"(, "transform_config": {"R1": 1})"), "transform_config is set"));
   CHECK(holds(error(R"({"quant_method": "gptq"})"), "quant_method is 'gptq'"));
   CHECK(holds(error(R"({"quant_method": "fp8"})"), "fp8 is supported with weight_block_size only"));

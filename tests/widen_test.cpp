@@ -69,10 +69,8 @@ TEST_CASE("rows of 8-bit numbers times a factor are rounded once", "[widen]") {
   const std::vector<float> factors{1.0f, 0.0f, 0.1f, 3e-5f, 0x1p-149f, 1.7e-40f, 0x1.9p119f, NAN};
   check_type<std::int8_t>(DType::i8, 256, factors,
                           [](std::int8_t p) { return static_cast<float>(p); });
-  check_type<std::uint8_t>(
-      DType::f8_e4m3, 127, factors, [](std::uint8_t p) {  // NaN is no number of a row
-        return (p & 0x7f) == 0x7f ? 480.0f * (p & 0x80 ? -1.0f : 1.0f) : from_f8_e4m3(p);
-      });
+  check_type<std::uint8_t>(DType::f8_e4m3, 256, factors,
+                           [](std::uint8_t p) { return from_f8_e4m3(p); });
   std::byte byte{};
   float out = 0;
   CHECK_THROWS_AS(widen(DType::f32, &byte, 1.0f, {&out, 1}), std::invalid_argument);

@@ -3,6 +3,7 @@
 #include "chapters/08_quantised_cache/half_rows.hpp"
 #include "chapters/08_quantised_cache/int4_rows.hpp"
 #include "chapters/08_quantised_cache/scaled_rows.hpp"
+#include "chapters/08_quantised_cache/static_rows.hpp"
 
 namespace kv {
 namespace {
@@ -25,6 +26,11 @@ std::shared_ptr<const RowFormat> row_format(CacheFormat format, index_t width, i
 RowFormats head_formats(CacheFormat format, const HeadSizes& sizes) {
   const index_t D = sizes.key_width, W = sizes.value_width;
   return {row_format(format, D, D), row_format(format, W, W)};
+}
+
+RowFormats static_head_formats(const CacheScales& scales, const HeadSizes& sizes) {
+  return {std::make_shared<StaticRows>(scales.key, sizes.key_width),
+          std::make_shared<StaticRows>(scales.value, sizes.value_width)};
 }
 
 RowFormats latent_formats(CacheFormat format, const LatentSizes& sizes) {

@@ -20,13 +20,27 @@ void require_text(const Json& object, std::string_view key, std::string_view exp
                 "output and no zero points are supported (format int-quantized, type int, strategy channel, symmetric)");
 }
 
+void refuse_scheme(const Json& value, const std::string& found) {
+  throw Error(value.where() + " is " + found + "; of cache schemes, only static scales for 8-bit floats are supported "
+              "(num_bits 8, type float, strategy tensor, symmetric, not dynamic)");
+}
+
+void require_static_scales(const Json& scheme) {
+  const Json bits = scheme.at("num_bits"), symmetric = scheme.at("symmetric"), dynamic = scheme.at("dynamic");
+  for (const auto& [key, expected] : {std::pair{"type", "float"}, std::pair{"strategy", "tensor"}})
+    if (const Json value = scheme.at(key); value.text() != expected) refuse_scheme(value, "'" + value.text() + "'");
+  if (bits.size() != 8) refuse_scheme(bits, std::to_string(bits.size()));
+  if (!symmetric.flag()) refuse_scheme(symmetric, "false");
+  if (dynamic.flag()) refuse_scheme(dynamic, "true");
+}
+
 void require_row_scales(const Json& quantization) {
-  require_text(quantization, "format", "int-quantized");
-  if (quantization.has("kv_cache_scheme"))
-    throw Error(quantization.at("kv_cache_scheme").where() + " is set; a quantised cache is not supported");
+  if (quantization.has("kv_cache_scheme")) require_static_scales(quantization.at("kv_cache_scheme"));
   if (quantization.has("transform_config") && !quantization.at("transform_config").keys().empty())
     throw Error(quantization.at("transform_config").where() + " is set; transformed weights are not supported");
   const Json groups = quantization.at("config_groups");
+  if (groups.keys().empty()) return;  // weights are not rounded
+  require_text(quantization, "format", "int-quantized");
   for (const std::string& key : groups.keys()) {
     const Json group = groups.at(key), weights = group.at("weights");
     if (group.has("format")) require_text(group, "format", "int-quantized");
@@ -40,6 +54,10 @@ void require_row_scales(const Json& quantization) {
 }
 
 }  // namespace
+
+bool has_cache_scales(const Json& config) {
+  return config.has("quantization_config") && config.at("quantization_config").has("kv_cache_scheme");
+}
 
 void require_known_quantization(const Json& config) {
   if (!config.has("quantization_config")) return;

@@ -11,4 +11,8 @@ namespace kv {
 /// @throws Error naming the field that says otherwise
 void require_known_quantization(const Json& config);
 
+/// Whether the checkpoint brings scales for its keys and values, one each for a layer, in 8-bit floats: compressed-tensors'
+/// kv_cache_scheme. A cache in another format need not look at them.
+bool has_cache_scales(const Json& config);
+
 }  // namespace kv

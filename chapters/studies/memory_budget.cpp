@@ -10,6 +10,7 @@
 #include "chapters/models/latent_config.hpp"
 #include "chapters/models/mixture_config.hpp"
 #include "chapters/models/model_sizes.hpp"
+#include "chapters/models/quantization_config.hpp"
 #include "common/files/error.hpp"
 
 namespace kv {
@@ -56,7 +57,9 @@ std::size_t layer_bytes(const Json& config, std::optional<CacheFormat> format, i
   const index_t wide = 4 * (sizes.key_width + sizes.value_width), G = sizes.key_value_heads;
   if (!format) return product({capacity, G, wide});
   if (*format == CacheFormat::int4) return int4_bytes(sizes, capacity);
-  return product({capacity, G, head_formats(*format, sizes).bytes()});
+  const bool has_scales = *format == CacheFormat::fp8 && has_cache_scales(config);
+  const RowFormats formats = has_scales ? static_head_formats({1, 1}, sizes) : head_formats(*format, sizes);
+  return product({capacity, G, formats.bytes()});
 }
 
 /// Of a layer's attention: the projections, and what is between them for one token.

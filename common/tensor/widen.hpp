@@ -6,8 +6,8 @@
 
 namespace kv {
 
-/// out[i] = factor * number i, for numbers that lie side by side. Widening is exact, the product is
-/// rounded once. NaN is read in the formats of 16 bits only: there must be none among e4m3 numbers.
+/// out[i] = factor * number i, for numbers that lie side by side. Widening is exact, NaN stays NaN,
+/// the product is rounded once.
 /// @param type bf16, f16, f8_e4m3 or i8  @param numbers out.size() of them, aligned as numbers of
 /// that type
 /// @throws std::invalid_argument for another type

@@ -73,7 +73,9 @@ std::vector<FileTensor> weights_of(const SmallModel& model) {
   }
   weights.norm("model.norm.weight", M);
   if (!model.tied) weights.matrix("lm_head.weight", model.vocabulary, M);
-  return weights.tensors();
+  std::vector<FileTensor> tensors = weights.tensors();
+  tensors.insert(tensors.end(), model.more.begin(), model.more.end());
+  return tensors;
 }
 
 std::string config_of(const SmallModel& model) {

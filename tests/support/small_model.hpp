@@ -27,6 +27,7 @@ struct SmallModel {
   DType type = DType::f32;
   bool tied = false;
   unsigned seed = 1;
+  std::vector<FileTensor> more = {};  ///< tensors beside its own
   std::map<std::string, std::string> config = {};  ///< members of config.json to add or replace, as JSON; "" leaves one out
 };
 

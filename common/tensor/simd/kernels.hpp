@@ -47,7 +47,7 @@ struct Rows {
   std::size_t stride, count;
 };
 
-/// out[i] = factor * number i of a row whose numbers lie side by side and in order: one rounding. e4m3: no NaN among them.
+/// out[i] = factor * number i of a row whose numbers lie side by side and in order: one rounding.
 using WidenRow = void (*)(const void* numbers, std::size_t count, float factor, float* out);
 /// out[i] = factor * code i + offset, fused, for codes of 4 bits: code i is in byte i / 2, the even one in the low bits.
 using WidenCodes = void (*)(const void* codes, std::size_t count, const float* factors,
