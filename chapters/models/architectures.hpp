@@ -22,7 +22,7 @@ struct MixtureKind {
   RouterKind router;
   std::string_view experts, other_experts;  // fields: published configs, transformers 5
   std::string_view expert_width;            // field
-  std::string_view module;                  // tensors: model.layers.N.<module>.
+  std::string_view module;                  // tensors: model.layers.N.MODULE.
   std::string_view gate, up, down;          // tensors of an expert
 };
 
