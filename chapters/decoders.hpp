@@ -3,6 +3,7 @@
 /// A checkpoint and a stage make a decoder.
 #include <functional>
 
+#include "chapters/models/family.hpp"
 #include "chapters/models/layer_parts.hpp"
 #include "chapters/models/model_sizes.hpp"
 #include "chapters/stages.hpp"

@@ -17,6 +17,7 @@
 #include "chapters/08_quantised_cache/int4_attention.hpp"
 #include "chapters/08_quantised_cache/quantised_attention.hpp"
 #include "chapters/08_quantised_cache/quantised_latents.hpp"
+#include "chapters/models/family.hpp"
 #include "chapters/models/layer_parts.hpp"
 #include "chapters/models/model_sizes.hpp"
 #include "chapters/models/quantization_config.hpp"

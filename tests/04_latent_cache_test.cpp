@@ -26,7 +26,7 @@ Tensor<2> run(const char* stage, const Checkpoint& checkpoint, const Tensor<2>& 
   return layer(stage, checkpoint, x.shape(0))->forward(x, {{0, 0, x.shape(0)}});
 }
 
-index_t width(const Checkpoint& checkpoint) { return latent_config(checkpoint.config()).width; }
+index_t width(const Checkpoint& checkpoint) { return latent_config(checkpoint.config()).sizes.width; }
 
 constexpr const char* mla_stages[]{"uncached", "concat", "preallocated", "absorbed", "decompressed", "latent"};
 constexpr const char* latent_stages[]{"absorbed", "decompressed", "latent"};
@@ -123,7 +123,7 @@ TEST_CASE("the cached row is the normed latent and the rotated key", "[latent]")
 
 TEST_CASE("the shared part of the key is the same in every head", "[latent]") {
   const Checkpoint checkpoint(golden_folder("deepseek-v3-dense"));
-  const LatentSizes sizes = latent_config(checkpoint.config());
+  const LatentSizes sizes = latent_config(checkpoint.config()).sizes;
   const auto projection = latent_projection(checkpoint, 1);
   const Tensor<2> latents = hidden_states(5, sizes.row_width(), 8);
   const Tensor<3> keys = projection->expand(latents).keys;
@@ -298,7 +298,7 @@ TEST_CASE("absorbed keeps (R+P) floats per token, whatever the number of heads",
   const index_t capacity = GENERATE(1, 33), sequences = GENERATE(1, 3);
   CAPTURE(name, stage, capacity, sequences);
   const Checkpoint checkpoint(golden_folder(name));
-  const LatentSizes sizes = latent_config(checkpoint.config());
+  const LatentSizes sizes = latent_config(checkpoint.config()).sizes;
   CHECK(layer(stage, checkpoint, capacity, sequences)->state_bytes().allocated ==
         (sizes.rank + sizes.rope_width) * sizeof(float) * capacity * sequences);
   const index_t D = sizes.plain_width + sizes.rope_width;
@@ -309,7 +309,7 @@ TEST_CASE("absorbed keeps (R+P) floats per token, whatever the number of heads",
 TEST_CASE("absorption slices every number format alike", "[latent]") {
   // 4 heads of 24 + 20 rows: slices start and end inside the blocks of 128 that share a scale.
   const Checkpoint checkpoint(golden_folder("deepseek-v3-fp8"));
-  const LatentSizes sizes = latent_config(checkpoint.config());
+  const LatentSizes sizes = latent_config(checkpoint.config()).sizes;
   const index_t outputs = sizes.heads * (sizes.plain_width + sizes.value_width);
   const MatrixView up = checkpoint.matrix("model.layers.0.self_attn.kv_b_proj.weight", outputs, sizes.rank);
   REQUIRE(up.type == DType::f8_e4m3);

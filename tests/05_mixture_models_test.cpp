@@ -65,7 +65,7 @@ void check_routing(const std::string& name, const Routings& seen) {
 }
 
 const std::vector<std::string> mixtures{"mixtral",          "qwen3-moe",         "qwen3-moe-unnormalised",       "deepseek-v2-lite",
-                                        "deepseek-v2-group", "deepseek-v3-moe", "deepseek-v3-moe-negative-bias"};
+                                        "deepseek-v2-group", "deepseek-v3-moe", "deepseek-v3-moe-negative-bias", "qwen2-moe", "qwen3-moe-fused", "mixtral-fused"};
 
 /// A golden's config.json with some members replaced or added.
 std::string changed_config(const std::string& name, const std::map<std::string, std::string>& members) {

@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "chapters/05_mixture_of_experts/capacity_router.hpp"
+#include "chapters/05_mixture_of_experts/gated_expert.hpp"
 #include "chapters/05_mixture_of_experts/mixture.hpp"
 #include "chapters/05_mixture_of_experts/noaux_tc_router.hpp"
 #include "chapters/05_mixture_of_experts/softmax_routers.hpp"
@@ -156,6 +157,17 @@ TEST_CASE("exact: one expert chosen by all, and no shared one, is the dense feed
       CHECK(exact(mixture.forward(x), expert_weights(0).make()->forward(x)));
     }
   }
+}
+
+TEST_CASE("rel 1e-6: a gated expert counts as much as the token's gate says", "[mixture]") {
+  const auto gate = random_linear(1, M, 71);
+  const auto expert = expert_weights(0).make();
+  const Tensor<2> x = random_tensor<2>({5, M}, 72), found = GatedExpert(gate, expert).forward(x);
+  const Tensor<2> logits = (*gate)(x), plain = expert->forward(x);
+  for (index_t n = 0; n < 5; ++n)
+    for (index_t m = 0; m < M; ++m)
+      CHECK(found(n, m) == Approx(plain(n, m) / (1.0 + std::exp(-static_cast<double>(logits(n, 0))))).epsilon(1e-6).margin(1e-7));
+  CHECK_THROWS_AS(GatedExpert(random_linear(2, M, 71), expert), ShapeError);
 }
 
 TEST_CASE("an expert is loaded when it is first chosen, once, by whichever thread comes first", "[mixture]") {

@@ -206,6 +206,32 @@ TEST_CASE("matrices of one input become one, also transposed slices", "[model-ke
                   kv::ShapeError);
 }
 
+TEST_CASE("biases are added to what has been multiplied, part by part", "[model-kernels]") {
+  const int rows = GENERATE(1, 9, 70);
+  const Floats a = random_floats(3 * 5, 5), b = random_floats(4 * 5, 6), bias = random_floats(4, 8), x = random_floats(rows * 5, 7);
+  const kv::MatrixView first{a.data(), kv::DType::f32, 3, 5, 5, 1}, second{b.data(), kv::DType::f32, 4, 5, 5, 1};
+  const Matrix without{first, second}, with{first, {second, bias.data()}};
+  CHECK(without.bias() == nullptr);
+  const Buffer<float> device_x = on_device(x);
+  Buffer<float> y = poisoned(rows * 8), z = poisoned(rows * 8);
+  linear(without, {device_x.data(), 5}, rows, {y.data(), 8}, in_order);
+  linear(with, {device_x.data(), 5}, rows, {z.data(), 8}, in_order);
+  const Floats plain = y.download(), biased = z.download();
+  for (int n = 0; n < rows; ++n)
+    for (int o = 0; o < 7; ++o) CHECK(biased[n * 8 + o] == plain[n * 8 + o] + (o < 3 ? 0.0f : bias[o - 3]));
+}
+
+TEST_CASE("gate_rows: every row times the sigmoid of its own number", "[model-kernels]") {
+  const int rows = GENERATE(1, 5), M = 131;
+  const Floats gate = random_floats(rows, 9, -4.0f, 4.0f), x = random_floats(rows * M, 10);
+  const Buffer<float> device_gate = on_device(gate);
+  Buffer<float> y = on_device(x);
+  gate_rows(device_gate.data(), rows, M, y.data(), in_order);
+  Doubles expected;
+  for (int i = 0; i < rows * M; ++i) expected.push_back(x[i] / (1.0 + std::exp(-static_cast<double>(gate[i / M]))));
+  CHECK(difference(y.download(), expected, f32) == "");
+}
+
 TEST_CASE("linear_heads: every head its own columns and its own weights", "[model-kernels]") {
   const int rows = GENERATE(1, 4, 21);
   const kv::DType type = GENERATE(kv::DType::f32, kv::DType::bf16);

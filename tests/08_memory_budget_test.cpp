@@ -50,6 +50,10 @@ TEST_CASE("parameters of published models, and of those that ship", "[budget]") 
   CHECK(billions("configs/deepseek-v3") == Approx(671.03).margin(0.01));
   CHECK(billions("configs/mixtral-8x7b") == Approx(46.70).margin(0.01));
   CHECK(billions("configs/qwen3-30b-a3b") == Approx(30.53).margin(0.01));
+  for (const char* model : {"llama-biases", "qwen2", "qwen2-moe", "qwen3-biases", "deepseek-v3-biases", "mixtral-fused", "llama-tied"}) {
+    CAPTURE(model);
+    CHECK(parameters(Json::read(golden(model) / "config.json")) == Checkpoint(golden(model)).parameters());
+  }
   for (const char* model : {"tiny-gqa", "tiny-mla"}) {
     CAPTURE(model);
     const Checkpoint checkpoint(std::filesystem::path(KV_DATA) / model);

@@ -232,7 +232,7 @@ TEST_CASE("no number is further off than its format allows", "[formats]") {
 }
 
 TEST_CASE("a latent row in fp8 is FlashMLA's: 656 bytes", "[formats]") {
-  const LatentSizes sizes = latent_config(published("deepseek-v3"));
+  const LatentSizes sizes = latent_config(published("deepseek-v3")).sizes;
   const RowFormats formats = latent_formats(CacheFormat::fp8, sizes);
   REQUIRE(formats.bytes() == 656);
   REQUIRE(formats.first->bytes() == 512 + 4 * 4);
@@ -525,7 +525,7 @@ TEST_CASE("a layer takes exactly the bytes that its format says", "[bytes]") {
   on_latents.logits(1, random_tokens(70, 1000, 31));
   CHECK(on_latents.state_bytes().used == layers * 70 * mla);
 
-  const LatentSizes sizes = latent_config(published("deepseek-v3"));
+  const LatentSizes sizes = latent_config(published("deepseek-v3")).sizes;
   const RowLayout layout{.heads = 1, .key_width = 576, .value_offset = 0, .value_width = 512};
   CHECK(QuantisedCache(latent_formats(format, sizes), layout, C).bytes().allocated == C * v3);
   for (const char* model : {"qwen3-30b-a3b", "mixtral-8x7b"}) {

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "chapters/models/architectures.hpp"
+#include "chapters/models/family.hpp"
 #include "common/files/npy.hpp"
 #include "common/tensor/simd/instruction_set.hpp"
 #include "common/text/tokenizer.hpp"
@@ -216,6 +216,9 @@ TEST_CASE("a tensor that is missing or has another shape is named", "[cli]") {
   CHECK(holds(logits({.config = {{"num_key_value_heads", "3"}}}), "k_proj.weight"));
   CHECK(holds(logits({.config = {{"head_dim", "12"}}}), "q_proj.weight"));
   CHECK(holds(logits({.config = {{"architectures", R"(["Qwen3ForCausalLM"])"}}}), "q_norm.weight"));
+  CHECK(holds(logits({.config = {{"attention_bias", "true"}}}), "q_proj.bias"));
+  CHECK(holds(logits({.config = {{"mlp_bias", "true"}}}), "gate_proj.bias"));
+  CHECK(holds(logits({.qwen3 = true, .config = {{"architectures", R"(["LlamaForCausalLM"])"}}}), "k_norm.weight' has no place"));
 }
 
 TEST_CASE("an architecture or an option that the book does not run is named, never ignored", "[cli]") {
@@ -229,10 +232,15 @@ TEST_CASE("an architecture or an option that the book does not run is named, nev
   CHECK(holds(refusal({{"architectures", R"(["GPT2LMHeadModel"])"}}), "'GPT2LMHeadModel' is not supported"));
   CHECK(holds(refusal({{"architectures", "[]"}}), "architectures"));
   CHECK(holds(refusal({{"architectures", ""}}), "architectures"));
-  CHECK(holds(refusal({{"attention_bias", "true"}}), "attention_bias"));
-  CHECK(holds(refusal({{"mlp_bias", "true"}}), "mlp_bias"));
+  const std::string mistral = R"(["MistralForCausalLM"])";
+  CHECK(holds(refusal({{"architectures", mistral}, {"attention_bias", "true"}}), "attention_bias is true"));
+  CHECK(holds(refusal({{"architectures", mistral}, {"mlp_bias", "true"}}), "mlp_bias is true"));
+  CHECK(holds(refusal({{"architectures", mistral}, {"sliding_window", "95"}}), "sliding_window is 95, shorter than the context of 96"));
+  CHECK(holds(refusal({{"model_type", R"("mistral")"}}), "LlamaForCausalLM, which is not of model_type 'mistral'"));
+  CHECK(holds(refusal({{"layer_types", R"(["full_attention", "sliding_attention"])"}}), "'sliding_attention'"));
+  CHECK(holds(refusal({{"per_layer_config", "{}"}}), "per_layer_config"));
   CHECK(holds(refusal({{"hidden_act", R"("gelu")"}}), "hidden_act is 'gelu'"));
-  CHECK(holds(refusal({{"use_sliding_window", "true"}}), "use_sliding_window"));
+  CHECK(holds(refusal({{"use_sliding_window", "true"}, {"sliding_window", "64"}}), "sliding_window is 64"));
   CHECK(holds(refusal({{"partial_rotary_factor", "0.5"}}), "partial_rotary_factor"));
   CHECK(holds(refusal({{"quantization_config", R"({"quant_method": "gptq"})"}}), "quantization_config"));
   CHECK(holds(refusal({{"num_attention_heads", "5"}}), "num_attention_heads is 5"));
@@ -240,7 +248,9 @@ TEST_CASE("an architecture or an option that the book does not run is named, nev
   CHECK(holds(refusal({{"num_hidden_layers", "-1"}}), "num_hidden_layers"));
   CHECK(holds(refusal({{"num_hidden_layers", "1.5"}}), "num_hidden_layers"));
   CHECK(holds(refusal({{"vocab_size", "\"61\""}}), "vocab_size"));
-  CHECK(holds(refusal({{"rms_norm_eps", ""}}), "rms_norm_eps is missing"));
+  CHECK(holds(refusal({{"hidden_size", "2147483648"}}), "hidden_size is 2147483648; it must be at least 1 and below 2^31"));
+  CHECK(holds(refusal({{"hidden_size", ""}}), "hidden_size is missing"));
+  CHECK(holds(refusal({{"rms_norm_eps", "null"}}), "rms_norm_eps"));
 }
 
 TEST_CASE("RoPE scaling that the book does not know is named", "[cli]") {

@@ -177,6 +177,21 @@ TEST_CASE("linear: block scales", "[linear]") {
   CHECK_THROWS_AS(Linear(wrong), std::invalid_argument);
 }
 
+// exact: the chain, then one sum.
+TEST_CASE("linear: biases", "[linear]") {
+  const index_t outputs = 45, inputs = 150;
+  const DType type = GENERATE(DType::f32, DType::bf16, DType::f8_e4m3, DType::i8);
+  CAPTURE(name(type));
+  const Weights weights(type, outputs, inputs);
+  const std::vector<float> bias = random_floats(outputs, 14);
+  for (const index_t rows : {1, 9, 40}) {
+    const std::vector<float> x = random_floats(rows * inputs, 29);
+    std::vector<float> expected = product(Linear(weights.matrix), x, rows);
+    for (index_t i = 0; i < expected.size(); ++i) expected[i] += bias[i % outputs];
+    CHECK(first_difference(product(Linear({weights.matrix, bias.data()}), x, rows), expected) == rows * outputs);
+  }
+}
+
 // exact: the chain over the integers, then one product with the output's scale.
 TEST_CASE("linear: row scales", "[linear]") {
   const index_t outputs = 45, inputs = 150;

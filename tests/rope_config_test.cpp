@@ -82,3 +82,59 @@ TEST_CASE("config.json: what is not known or makes no sense is named", "[rope]")
   CHECK(holds(read_error(R"({"rope_scaling": {"rope_type": "yarn", "factor": 40, "truncate": false,
       "original_max_position_embeddings": 4096}})"), "truncate"));
 }
+
+TEST_CASE("config.json: numbers that are no factors and no lengths are named", "[rope]") {
+  const std::string llama3 = R"("rope_type": "llama3", "low_freq_factor": 1, "high_freq_factor": 4, "original_max_position_embeddings": 512)";
+  const std::string yarn = R"("type": "yarn", "original_max_position_embeddings": 512)";
+  const auto error = [](const std::string& scaling) { return read_error(R"({"rope_scaling": {)" + scaling + "}}"); };
+  for (const std::string kind : {llama3, yarn, std::string(R"("type": "linear")")})
+    for (const char* factor : {"0", "-8", "1e-300", "1e300", "null", "true"}) {
+      CAPTURE(kind, factor);
+      CHECK(holds(error(kind + ", \"factor\": " + factor), "rope_scaling.factor"));
+    }
+  CHECK(holds(error(R"("rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 1, "original_max_position_embeddings": 512)"),
+              "low_freq_factor must be smaller"));
+  for (const char* length : {"0", "-1", "1.5"}) {
+    CAPTURE(length);
+    CHECK(holds(error(R"("type": "yarn", "factor": 4, "original_max_position_embeddings": )" + std::string(length)), "original_max_position_embeddings"));
+  }
+  for (const char* field : {"attention_factor", "beta_fast", "beta_slow"})
+    for (const char* value : {"0", "-1", "1e300"}) {
+      CAPTURE(field, value);
+      CHECK(holds(error(yarn + ", \"factor\": 4, \"" + field + "\": " + value), field));
+    }
+  CHECK(holds(error(yarn + R"(, "factor": 4, "mscale": -1)"), "mscale"));
+  CHECK(holds(read_error(R"({"rope_theta": 1e300, "rope_scaling": null})"), "rope_theta"));
+}
+
+TEST_CASE("config.json: what is inside rope_parameters wins over what stands beside it", "[rope]") {
+  const Rope expected = read(R"({"rope_theta": 500000.0})");
+  CHECK(read(R"({"rope_theta": 10000.0, "rope_parameters": {"rope_theta": 500000.0}})").frequencies == expected.frequencies);
+  CHECK(read(R"({"rope_theta": 500000.0, "rope_parameters": {"rope_type": "default"}})").frequencies == expected.frequencies);
+  CHECK(read(R"({"rope_theta": 500000.0, "rope_parameters": null, "rope_scaling": {}})").frequencies == expected.frequencies);
+  const Rope scaled = read(R"({"rope_theta": 500000.0, "rope_scaling": {"type": "linear", "factor": 2.0}})");
+  CHECK(read(R"({"rope_theta": 500000.0, "rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": {"rope_theta": 20.0}})").frequencies ==
+        scaled.frequencies);
+  CHECK(holds(read_error(R"({"rope_parameters": {"full_attention": {"rope_theta": 1e6}}})"), "rope_parameters.full_attention"));
+}
+
+TEST_CASE("config.json: the original length beside the scaling wins over the one inside", "[rope]") {
+  const auto with = [](const std::string& beside, const std::string& inside) {
+    return read("{" + beside + R"("max_position_embeddings": 8192, "rope_scaling": {"type": "yarn", "factor": 4.0)" + inside + "}}").frequencies;
+  };
+  const std::vector<float> short_one = with("", R"(, "original_max_position_embeddings": 1024)");
+  CHECK(with(R"("original_max_position_embeddings": 1024, )", R"(, "original_max_position_embeddings": 4096)") == short_one);
+  CHECK(with("", "") == with("", R"(, "original_max_position_embeddings": 8192)"));
+  CHECK(with("", "") != short_one);
+}
+
+TEST_CASE("config.json: without scaling, or with a kind that ignores them, mscale fields have no effect", "[rope]") {
+  const auto factor = [](const std::string& scaling) {
+    return softmax_factor(Json::parse(R"({"architectures": ["DeepseekV3ForCausalLM"], "rope_scaling": {)" + scaling + "}}", "config.json"));
+  };
+  CHECK(factor(R"("rope_type": "default", "factor": 4.0, "mscale_all_dim": 1.0)") == 1.0f);
+  CHECK(factor(R"("factor": 4.0, "mscale_all_dim": 1.0)") == 1.0f);
+  CHECK(factor(R"("type": "yarn", "factor": 4.0, "mscale_all_dim": 0)") == 1.0f);
+  CHECK(factor(R"("type": "yarn", "factor": 4.0)") == 1.0f);
+  CHECK(factor(R"("type": "yarn", "factor": 40.0, "mscale_all_dim": 1.0)") == Approx(1.8739).epsilon(1e-4));
+}

@@ -1,46 +1,68 @@
 #include "chapters/models/architectures.hpp"
 
-#include <array>
+#include <algorithm>
 
-#include "chapters/models/config_field.hpp"
-#include "chapters/models/quantization_config.hpp"
 #include "common/files/error.hpp"
 
 namespace kv {
 namespace {
 
-// [table]
-constexpr MixtureKind mixtral{RouterKind::mixtral, "num_local_experts", "num_experts", "intermediate_size",
-                              "block_sparse_moe", "w1", "w3", "w2"};
-constexpr MixtureKind qwen3{RouterKind::qwen3, "num_experts", "num_local_experts", "moe_intermediate_size",
-                            "mlp", "gate_proj", "up_proj", "down_proj"};
-constexpr MixtureKind deepseek_v2{RouterKind::deepseek_v2, "n_routed_experts", "num_local_experts", "moe_intermediate_size",
-                                  "mlp", "gate_proj", "up_proj", "down_proj"};
-constexpr MixtureKind deepseek_v3{RouterKind::deepseek_v3, "n_routed_experts", "num_local_experts", "moe_intermediate_size",
-                                  "mlp", "gate_proj", "up_proj", "down_proj"};
+constexpr MixtureKind mixtral{.router = RouterKind::mixtral, .experts = "num_local_experts", .other_experts = "num_experts",
+                              .expert_width = "intermediate_size", .module = "block_sparse_moe",
+                              .gate = "w1", .up = "w3", .down = "w2", .shared = "", .shared_gate = ""};
 
+constexpr MixtureKind experts_of(RouterKind router, std::string_view experts, std::string_view shared = "", std::string_view shared_gate = "") {
+  return {.router = router, .experts = experts, .other_experts = "num_local_experts", .expert_width = "moe_intermediate_size",
+          .module = "mlp", .gate = "gate_proj", .up = "up_proj", .down = "down_proj", .shared = shared, .shared_gate = shared_gate};
+}
+constexpr MixtureKind qwen2_moe = experts_of(RouterKind::qwen, "num_experts", "shared_expert", "shared_expert_gate");
+constexpr MixtureKind qwen3_moe = experts_of(RouterKind::qwen, "num_experts");
+constexpr MixtureKind deepseek_v2 = experts_of(RouterKind::deepseek_v2, "n_routed_experts", "shared_experts");
+constexpr MixtureKind deepseek_v3 = experts_of(RouterKind::deepseek_v3, "n_routed_experts", "shared_experts");
+
+/// What transformers 5 takes for a field that is absent. Sizes that decide the shape of a tensor are not among them: a
+/// config.json without them is damaged.
+constexpr std::array usual_defaults{Default{"rope_theta", 1e4},         Default{"rms_norm_eps", 1e-6}, Default{"sliding_window", 4096},
+                                    Default{"decoder_sparse_step", 1},  Default{"qkv_bias", true},     Default{"moe_layer_freq", 1},
+                                    Default{"routed_scaling_factor", 1}, Default{"rope_interleave", true}};
+
+// [table]
 constexpr std::array architectures{
-    // name, family, norms on heads, RoPE's theta where none is given, mixtures of experts
-    Architecture{"LlamaForCausalLM", Family::gqa, false, 1e4, nullptr},
-    Architecture{"Qwen3ForCausalLM", Family::gqa, true, 1e4, nullptr},
-    Architecture{"MixtralForCausalLM", Family::gqa, false, 1e6, &mixtral},
-    Architecture{"Qwen3MoeForCausalLM", Family::gqa, true, 1e4, &qwen3},
-    Architecture{"DeepseekV2ForCausalLM", Family::mla, false, 1e4, &deepseek_v2},
-    Architecture{"DeepseekV3ForCausalLM", Family::mla, false, 1e4, &deepseek_v3},
+    Architecture{.name = "LlamaForCausalLM", .model_type = "llama",
+                 .biases = BiasKind::by_attention_bias, .feed_forward_biases = true},
+    Architecture{.name = "MistralForCausalLM", .model_type = "mistral",
+                 .window = WindowKind::sliding_window,
+                 .defaults = {{{"num_key_value_heads", 8}}}},
+    Architecture{.name = "MixtralForCausalLM", .model_type = "mixtral",
+                 .window = WindowKind::sliding_window, .mixture = &mixtral,
+                 .defaults = {{{"num_key_value_heads", 8}, {"rope_theta", 1e6}, {"rms_norm_eps", 1e-5}, {"sliding_window", 0},
+                               {"num_experts_per_tok", 2}}}},
+    Architecture{.name = "Qwen2ForCausalLM", .model_type = "qwen2",
+                 .biases = BiasKind::queries_keys_values, .window = WindowKind::use_sliding_window,
+                 .defaults = {{{"num_key_value_heads", 32}}}},
+    Architecture{.name = "Qwen2MoeForCausalLM", .model_type = "qwen2_moe",
+                 .biases = BiasKind::queries_keys_values, .window = WindowKind::use_sliding_window, .mixture = &qwen2_moe,
+                 .defaults = {{{"num_key_value_heads", 16}, {"num_experts_per_tok", 4}}}},
+    Architecture{.name = "Qwen3ForCausalLM", .model_type = "qwen3",
+                 .head_norms = true, .biases = BiasKind::by_attention_bias, .window = WindowKind::use_sliding_window,
+                 .defaults = {{{"num_key_value_heads", 32}, {"head_dim", 128}}}},
+    Architecture{.name = "Qwen3MoeForCausalLM", .model_type = "qwen3_moe",
+                 .head_norms = true, .biases = BiasKind::by_attention_bias, .window = WindowKind::use_sliding_window,
+                 .mixture = &qwen3_moe,
+                 .defaults = {{{"num_key_value_heads", 4}, {"num_experts_per_tok", 8}}}},
+    Architecture{.name = "DeepseekV2ForCausalLM", .model_type = "deepseek_v2", .family = Family::mla,
+                 .biases = BiasKind::by_attention_bias, .feed_forward_biases = true, .mixture = &deepseek_v2,
+                 .defaults = {{{"first_k_dense_replace", 0}, {"n_shared_experts", 2}}}},
+    Architecture{.name = "DeepseekV3ForCausalLM", .model_type = "deepseek_v3", .family = Family::mla,
+                 .biases = BiasKind::by_attention_bias, .mixture = &deepseek_v3,
+                 .defaults = {{{"first_k_dense_replace", 3}, {"n_shared_experts", 1}, {"num_experts_per_tok", 8}, {"n_group", 8},
+                               {"topk_group", 4}, {"norm_topk_prob", true}, {"routed_scaling_factor", 2.5}}}},
 };
 // [table]
 
-/// Options that would change the result and that the book does not compute.
-void require_known_options(const Json& config) {
-  for (const char* flag : {"attention_bias", "mlp_bias", "use_sliding_window"})
-    if (flag_field(config, flag, false)) throw Error(config.at(flag).where() + " is true; this option is not supported");
-  if (config.has("sliding_window") && !config.has("use_sliding_window"))
-    throw Error(config.at("sliding_window").where() + " is set; sliding windows are not supported");
-  if (const std::string act = text_field(config, "hidden_act", "silu"); act != "silu")
-    throw Error(config.at("hidden_act").where() + " is '" + act + "'; only silu is supported");
-  if (config.has("partial_rotary_factor") && config.at("partial_rotary_factor").number() != 1.0)
-    throw Error(config.at("partial_rotary_factor").where() + " is not 1; this option is not supported");
-  require_known_quantization(config);
+/// "LlamaModel", what a checkpoint without an output matrix of its own may be called, for "LlamaForCausalLM".
+std::string base_model(const Architecture& architecture) {
+  return std::string(architecture.name.substr(0, architecture.name.find("ForCausalLM"))) + "Model";
 }
 
 }  // namespace
@@ -54,20 +76,29 @@ std::string_view name(Family family) {
 }
 
 const Architecture& architecture(const Json& config) {
-  const Json names = config.at("architectures");
-  const std::string found = names.length() == 0 ? "" : names.at(index_t{0}).text();
+  const bool named = config.has("architectures") && config.at("architectures").length() != 0;
+  const std::string name = named ? config.at("architectures").at(index_t{0}).text() : "";
+  const std::string type = config.has("model_type") ? config.at("model_type").text() : "";
+  if (!named && type.empty()) throw Error(config.where() + ": has neither architectures nor model_type; is it a model's config.json?");
+  const auto calls = [&](const Architecture& each) { return each.name == name || base_model(each) == name; };
+  const auto found = std::ranges::find_if(architectures, [&](const Architecture& each) {
+    return type.empty() ? calls(each) : each.model_type == type;
+  });
+  if (found != architectures.end() && (!named || calls(*found))) return *found;
+  if (found != architectures.end())
+    throw Error(config.where() + ": architectures names " + name + ", which is not of model_type '" + type + "'");
   std::string known;
-  for (const Architecture& each : architectures) {
-    if (each.name == found) return each;
-    known += (known.empty() ? "" : ", ") + std::string(each.name);
-  }
-  throw Error(names.where() + ": architecture '" + found + "' is not supported (supported: " + known + ")");
+  for (const Architecture& each : architectures) known += (known.empty() ? "" : ", ") + std::string(each.name);
+  throw Error(config.where() + ": architecture '" + (named ? name : type) + "' is not supported (supported: " + known + ")");
 }
 
-Family family(const Json& config) {
-  const Architecture& found = architecture(config);
-  require_known_options(config);
-  return found.family;
+std::optional<double> default_of(const Json& config, std::string_view key) {
+  const auto find = [&](const auto& defaults) -> std::optional<double> {
+    const auto found = std::ranges::find(defaults, key, &Default::key);
+    return found == defaults.end() ? std::nullopt : std::optional(found->value);
+  };
+  const std::optional<double> own = find(architecture(config).defaults);
+  return own ? own : find(usual_defaults);
 }
 
 }  // namespace kv

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "chapters/models/architectures.hpp"
+#include "chapters/models/family.hpp"
 #include "chapters/models/config_field.hpp"
 #include "chapters/models/grouped_config.hpp"
 #include "chapters/models/latent_config.hpp"
@@ -44,7 +44,7 @@ std::vector<Layout> latent_layouts(const LatentSizes& sizes) {
 std::vector<Layout> layouts(const Json& config) {
   switch (family(config)) {
     case Family::gqa: return grouped_layouts(grouped_config(config).heads);
-    case Family::mla: return latent_layouts(latent_config(config));
+    case Family::mla: return latent_layouts(latent_config(config).sizes);
   }
   return {};
 }

@@ -1,7 +1,7 @@
 #pragma once
 /// @file
-/// Fields of a config.json, each checked when it is read. A field that is absent, or null, has the value that its reader
-/// names for that case; without one it is an error. All throw Error with the file and the field.
+/// Fields of a config.json, each checked when it is read. A field that is absent has its architecture's default, if it has
+/// one; without one, or null, it is an error. All throw Error with the file and the field.
 #include <optional>
 
 #include "common/files/json.hpp"
@@ -9,16 +9,20 @@
 namespace kv {
 
 /// A whole number from `least` to 2^31 - 1.
-index_t size_field(const Json& object, std::string_view key, std::optional<index_t> absent = {}, index_t least = 1);
+index_t size_field(const Json& config, std::string_view key, index_t least = 1);
 
 /// What a number may be, both ends included; so it is finite.
 struct Range {
   double least, most;
 };
-double number_field(const Json& object, std::string_view key, Range range, std::optional<double> absent = {});
+double number_field(const Json& config, std::string_view key, Range range);
+/// Of any object: `absent` where the field is not there or null; nothing: it must be there.
+double number_field(const Json& object, std::string_view key, Range range, std::optional<double> absent);
 
-bool flag_field(const Json& object, std::string_view key, bool absent);
+/// False is the default of those that have none.
+bool flag_field(const Json& config, std::string_view key);
 
+/// Of any object: `absent` where the field is not there or null.
 std::string text_field(const Json& object, std::string_view key, std::string_view absent);
 
 /// The product of sizes that a config gives.  @throws Error when it does not fit 64 bits

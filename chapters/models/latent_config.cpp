@@ -5,7 +5,7 @@
 
 namespace kv {
 
-LatentSizes latent_config(const Json& config) {
+LatentConfig latent_config(const Json& config) {
   LatentSizes sizes{.width = size_field(config, "hidden_size"),
                     .heads = size_field(config, "num_attention_heads"),
                     .rank = size_field(config, "kv_lora_rank"),
@@ -16,10 +16,10 @@ LatentSizes latent_config(const Json& config) {
   if (sizes.rope_width % 2 != 0)
     throw Error(config.at("qk_rope_head_dim").where() + " is " + std::to_string(sizes.rope_width) +
                 "; RoPE turns pairs, so it must be even");
-  if (config.has("q_lora_rank")) sizes.query_rank = size_field(config, "q_lora_rank");
-  if (!flag_field(config, "rope_interleave", true))
+  if (!config.at("q_lora_rank").is_null()) sizes.query_rank = size_field(config, "q_lora_rank");
+  if (!flag_field(config, "rope_interleave"))
     throw Error(config.at("rope_interleave").where() + " is false; only interleaved RoPE is supported here");
-  return sizes;
+  return {sizes, flag_field(config, "attention_bias")};
 }
 
 }  // namespace kv

@@ -6,7 +6,12 @@
 
 namespace kv {
 
+struct LatentConfig {
+  LatentSizes sizes;
+  bool biases;  ///< added to both compressions and to the output
+};
+
 /// @throws Error naming a field that is missing or outside its range, or odd where pairs are turned
-LatentSizes latent_config(const Json& config);
+LatentConfig latent_config(const Json& config);
 
 }  // namespace kv

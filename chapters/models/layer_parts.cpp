@@ -1,5 +1,6 @@
 #include "chapters/models/layer_parts.hpp"
 
+#include "chapters/05_mixture_of_experts/gated_expert.hpp"
 #include "chapters/models/model_sizes.hpp"
 #include "chapters/models/model_tensors.hpp"
 #include "chapters/models/rope_config.hpp"
@@ -36,13 +37,20 @@ std::shared_ptr<const FeedForward> dense(const Checkpoint& checkpoint, const Swi
                                             checkpoint.pack(tensors.down));
 }
 
+std::shared_ptr<const FeedForward> shared_expert(const Checkpoint& checkpoint, const MixtureTensors& tensors) {
+  if (!tensors.shared) return nullptr;
+  const auto expert = dense(checkpoint, *tensors.shared);
+  if (!tensors.shared_gate) return expert;
+  return std::make_shared<GatedExpert>(checkpoint.pack(*tensors.shared_gate), expert);
+}
+
 // [parts]
 MixtureParts mixture_parts(const Checkpoint& checkpoint, const MixtureTensors& tensors) {
   const auto load = [checkpoint, experts = tensors.experts](index_t e) { return dense(checkpoint, experts[e]); };
   return {.gate = checkpoint.pack(tensors.gate),
           .router = make_router(tensors.rule),
           .experts = std::make_shared<ExpertPool>(tensors.experts.size(), load),
-          .shared = tensors.shared ? dense(checkpoint, *tensors.shared) : nullptr};
+          .shared = shared_expert(checkpoint, tensors)};
 }
 // [parts]
 

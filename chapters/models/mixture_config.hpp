@@ -21,6 +21,9 @@ struct MixtureSizes {
 /// @throws Error naming a field that is missing or outside its range
 MixtureSizes mixture_sizes(const Json& config);
 
+/// Whether the linear maps of dense feed-forward halves and shared experts add a bias.
+bool feed_forward_biases(const Json& config);
+
 /// How every mixture chooses. The bias of sigmoid_with_bias is each layer's own, and not here.
 /// @throws Error naming a field that is missing or outside its range, or a combination that no published model has
 RoutingRule routing_rule(const Json& config);

@@ -13,29 +13,29 @@
 
 namespace kv {
 
-/// Llama, Qwen3.
+/// Llama, Mistral, Qwen.
 struct GroupedTensors {
-  MatrixView query, key, value, output;  // (H*D,M) (G*D,M) (G*W,M) (M,H*W)
+  LinearView query, key, value, output;  // (H*D,M) (G*D,M) (G*W,M) (M,H*W)
   Tensor<1> query_norm, key_norm;        // (D), or empty
   HeadSizes sizes;
 };
 
 /// DeepSeek-V2, V3.
 struct LatentTensors {
-  std::optional<MatrixView> query_down;  // (query_rank,M)
+  std::optional<LinearView> query_down;  // (query_rank,M)
   Tensor<1> query_norm;                  // (query_rank), or empty
   MatrixView query_up;                   // (H*D,query_rank), or (H*D,M)
-  MatrixView latent_down;                // (R+P,M)
+  LinearView latent_down;                // (R+P,M)
   Tensor<1> latent_norm;                 // (R)
   MatrixView latent_up;                  // (H*(plain+W),R)
-  MatrixView output;                     // (M,H*W)
+  LinearView output;                     // (M,H*W)
   LatentSizes sizes;
   float softmax_factor;
 };
 using AttentionTensors = std::variant<GroupedTensors, LatentTensors>;
 
 struct SwiGluTensors {
-  MatrixView gate, up, down;  // (F,M) (F,M) (M,F)
+  LinearView gate, up, down;  // (F,M) (F,M) (M,F)
 };
 
 struct MixtureTensors {
@@ -43,6 +43,7 @@ struct MixtureTensors {
   RoutingRule rule;
   std::vector<SwiGluTensors> experts;
   std::optional<SwiGluTensors> shared;
+  std::optional<MatrixView> shared_gate;  ///< (1,M): its sigmoid is the factor of the shared expert
 };
 using FeedForwardTensors = std::variant<SwiGluTensors, MixtureTensors>;
 
@@ -63,7 +64,8 @@ struct ModelTensors {
 };
 
 /// Everything that the model multiplies with. Views are good for as long as any copy of the checkpoint lives.
-/// @throws Error naming a tensor that is missing or has another shape than config.json says, or a field of it
+/// @throws Error naming a tensor that is missing or has another shape than config.json says, or that is there and would be left
+/// out, or a field of config.json
 ModelTensors model_tensors(const Checkpoint& checkpoint);
 
 /// Halves of one layer.

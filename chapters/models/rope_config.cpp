@@ -1,9 +1,9 @@
 #include "chapters/models/rope_config.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 
-#include "chapters/models/architectures.hpp"
 #include "chapters/models/config_field.hpp"
 #include "common/files/error.hpp"
 
@@ -34,8 +34,9 @@ struct Fields {
 };
 
 double theta_of(const Json& config, const Fields& fields) {
+  constexpr Range range{1.0, 1e30};
   const bool inside = fields.object && fields.object->has("rope_theta");  // wins over the one beside the object
-  return number_field(inside ? *fields.object : config, "rope_theta", {1.0, 1e30}, architecture(config).rope_theta);
+  return inside ? fields.number("rope_theta", range) : number_field(config, "rope_theta", range);
 }
 
 /// The length the model was trained at, before it was stretched.
@@ -64,19 +65,26 @@ std::vector<double> llama3(std::vector<double> frequencies, const Json& config, 
 }
 
 std::vector<double> yarn(std::vector<double> frequencies, double theta, const Json& config, const Fields& fields) {
-  if (!flag_field(*fields.object, "truncate", true))
+  if (fields.object->has("truncate") && !fields.object->at("truncate").flag())
     throw Error(fields.object->at("truncate").where() + " is false; a YaRN ramp between fractions of a pair is not supported");
   return yarn_frequencies(std::move(frequencies), theta, fields.factor(), original_length(config, fields),
                           fields.number("beta_fast", factors, 32.0), fields.number("beta_slow", factors, 1.0));
 }
 
+void require_whole_heads_turn(const Json& config, const Fields& fields) {
+  for (const Json* object : {&config, fields.object ? &*fields.object : &config})
+    if (object->has("partial_rotary_factor") && object->at("partial_rotary_factor").number() != 1.0)
+      throw Error(object->at("partial_rotary_factor").where() + " is not 1; this option is not supported");
+}
+
 }  // namespace
 
 Rope rope_config(const Json& config, index_t width) {
+  const Fields fields(config);
+  require_whole_heads_turn(config, fields);
   if (width == 0 || width % 2 != 0)
     throw Error(config.where() + ": the rotated part of a head is " + std::to_string(width) +
                 " wide; RoPE turns pairs, so it must be even and positive");
-  const Fields fields(config);
   const double theta = theta_of(config, fields);
   std::vector<double> frequencies = rope_frequencies(width, theta);
   Rope rope;
@@ -95,6 +103,14 @@ Rope rope_config(const Json& config, index_t width) {
     rope.frequencies.push_back(static_cast<float>(frequency));
   }
   return rope;
+}
+
+index_t context_length(const Json& config) {
+  const index_t given = size_field(config, "max_position_embeddings");
+  const Fields fields(config);
+  if (fields.kind != "yarn" && fields.kind != "linear") return given;
+  const double reach = std::min(std::floor(fields.factor() * original_length(config, fields)), 0x1p31 - 1);
+  return std::max(given, static_cast<index_t>(reach));
 }
 
 float softmax_factor(const Json& config) {

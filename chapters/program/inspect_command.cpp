@@ -87,7 +87,7 @@ void run(const Arguments& arguments) {
     for (const Layout& layout : kinds) list.push_back(describe(layout, sizes.layers));
     JsonObject object;
     object.set("model", directory.string())
-        .set("architecture", config.at("architectures").at(index_t{0}).text())
+        .set("architecture", architecture(config).name)
         .set("family", name(kind))
         .set("layers", sizes.layers)
         .set("width", sizes.width)
@@ -99,7 +99,7 @@ void run(const Arguments& arguments) {
     std::cout << object.set("layouts", list).set("formats", formats).text() << "\n";
     return;
   }
-  std::cout << directory.string() << ": " << config.at("architectures").at(index_t{0}).text() << ", attention "
+  std::cout << directory.string() << ": " << architecture(config).name << ", attention "
             << name(kind) << "\n"
             << sizes.layers << " layers, width " << sizes.width << ", vocabulary " << grouped(sizes.vocabulary)
             << ", context " << grouped(sizes.context) << "\n";

@@ -6,6 +6,7 @@
 #include "chapters/08_quantised_cache/int4_cache.hpp"
 #include "chapters/models/architectures.hpp"
 #include "chapters/models/config_field.hpp"
+#include "chapters/models/family.hpp"
 #include "chapters/models/grouped_config.hpp"
 #include "chapters/models/latent_config.hpp"
 #include "chapters/models/mixture_config.hpp"
@@ -49,7 +50,7 @@ std::size_t int4_bytes(const HeadSizes& sizes, index_t capacity) {
 /// Of one sequence in one layer.
 std::size_t layer_bytes(const Json& config, std::optional<CacheFormat> format, index_t capacity) {
   if (family(config) == Family::mla) {
-    const LatentSizes sizes = latent_config(config);
+    const LatentSizes sizes = latent_config(config).sizes;
     const index_t row = format ? latent_formats(*format, sizes).bytes() : 4 * sizes.row_width();
     return product({capacity, row});
   }
@@ -70,24 +71,27 @@ struct AttentionCost {
 AttentionCost attention_cost(const Json& config) {
   const index_t M = model_sizes(config).width;
   if (family(config) == Family::gqa) {
-    const auto [heads, head_norms] = grouped_config(config);
-    const auto [H, G, D, W, window] = heads;
-    return {M * (H * D + G * (D + W) + H * W) + (head_norms ? 2 * D : 0),
+    const GroupedConfig grouped = grouped_config(config);
+    const auto [H, G, D, W, window] = grouped.heads;
+    const index_t inputs = H * D + G * (D + W);
+    const index_t biases = (grouped.input_biases ? inputs : 0) + (grouped.output_bias ? M : 0);
+    return {M * (inputs + H * W) + biases + (grouped.head_norms ? 2 * D : 0),
             2 * H * D + 2 * G * (D + W) + 2 * H * W};
   }
-  const LatentSizes sizes = latent_config(config);
+  const auto [sizes, biased] = latent_config(config);
+  const index_t biases = biased ? sizes.query_rank.value_or(0) + sizes.row_width() + M : 0;
   const index_t H = sizes.heads, R = sizes.rank, D = sizes.key_width(), W = sizes.value_width;
   const index_t inputs = sizes.query_rank.value_or(M);
   const index_t queries = (sizes.query_rank ? M * inputs + inputs : 0) + inputs * H * D;
   const index_t up = H * (sizes.plain_width + W) * R;
-  return {queries + M * sizes.row_width() + R + up + H * W * M,
+  return {queries + M * sizes.row_width() + R + up + H * W * M + biases,
           H * D + H * sizes.row_width() + 2 * H * R + 2 * H * W};
 }
 
 /// Absorption holds the up-projection once more, cut into heads.
 std::size_t absorption_parameters(const Json& config) {
   if (family(config) == Family::gqa) return 0;
-  const LatentSizes sizes = latent_config(config);
+  const LatentSizes sizes = latent_config(config).sizes;
   return product(
       {model_sizes(config).layers, sizes.heads, sizes.plain_width + sizes.value_width, sizes.rank});
 }

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <array>
 
-#include "chapters/models/architectures.hpp"
+#include "chapters/models/family.hpp"
 #include "common/checkpoint/safetensors_writer.hpp"
 #include "common/files/error.hpp"
 #include "common/files/mapped_file.hpp"

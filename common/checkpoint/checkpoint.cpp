@@ -64,9 +64,10 @@ struct Checkpoint::Files {
   fs::path listing;  // the file that says which tensors there are
   std::map<std::string, std::unique_ptr<MappedFile>> shards;
   std::map<std::string, Located, std::less<>> tensors;
+  std::map<std::string, std::string, std::less<>> promised;  // tensors that the index lists, and the shards that lack them
 
   std::mutex packing;  // guards linears and report_packed
-  std::map<MatrixView, std::weak_ptr<const Linear>> linears;
+  std::map<LinearView, std::weak_ptr<const Linear>> linears;
   std::function<void(std::size_t bytes)> report_packed;
 
  private:
@@ -111,7 +112,8 @@ void Checkpoint::Files::open_single() {
   for (const StoredTensor& stored : safetensors_contents(file.bytes(), listing.string())) add(stored, file);
 }
 
-/// The index decides which shard a tensor is taken from, and that tensors it does not list are not there.
+/// The index decides which shard a tensor is taken from, and that tensors it does not list are not there. It may list one that
+/// its shard does not have, if nobody asks for it.
 void Checkpoint::Files::open_sharded() {
   listing = directory / "model.safetensors.index.json";
   const Json index = Json::read(listing);
@@ -132,7 +134,7 @@ void Checkpoint::Files::open_sharded() {
     const MappedFile& file = *shards[shard];
     for (const StoredTensor& stored : safetensors_contents(file.bytes(), file.path().string()))
       if (names.erase(stored.name)) add(stored, file);
-    if (!names.empty()) throw Error(weight_map.at(*names.begin()).where() + " is not in " + shard);
+    for (const std::string& name : names) promised[name] = shard;
   }
 }
 
@@ -150,6 +152,8 @@ Checkpoint::Checkpoint(const std::filesystem::path& directory) : files_(std::mak
 const Checkpoint::Files::Located& Checkpoint::Files::located(std::string_view name) const {
   const auto found = tensors.find(name);
   if (found != tensors.end()) return found->second;
+  if (const auto shard = promised.find(name); shard != promised.end())
+    throw Error(listing.string() + ": lists tensor '" + std::string(name) + "' in " + shard->second + ", which does not have it; download it again");
   const std::string packed = std::string(name) + "_packed";
   throw Error(listing.string() + ": tensor '" + std::string(name) + "' is missing" +
               (tensors.contains(packed) ? "; '" + packed + "' is there, and packed integers are not read" : ""));
@@ -222,15 +226,19 @@ VectorView Checkpoint::Files::numbers(const Located& found) const {
   return {found.entry.data, type};
 }
 
-Tensor<1> Checkpoint::vector(std::string_view name, index_t size) const {
+VectorView Checkpoint::vector_view(std::string_view name, index_t size) const {
   const Files::Located& found = files_->find(name, std::array{size});
   const VectorView numbers = files_->numbers(found);
-  Tensor<1> result = empty<1>({size});
-  for (index_t i = 0; i < size; ++i) {
-    result(i) = numbers[i];
-    if (!std::isfinite(result(i)))
+  for (index_t i = 0; i < size; ++i)
+    if (!std::isfinite(numbers[i]))
       throw Error(found.where + " has element " + std::to_string(i) + ", which is not finite; the file is damaged: download it again");
-  }
+  return numbers;
+}
+
+Tensor<1> Checkpoint::vector(std::string_view name, index_t size) const {
+  const VectorView numbers = vector_view(name, size);
+  Tensor<1> result = empty<1>({size});
+  for (index_t i = 0; i < size; ++i) result(i) = numbers[i];
   return result;
 }
 
@@ -272,6 +280,17 @@ MatrixView Checkpoint::matrix(std::string_view name, index_t rows, index_t colum
           files_->row_scales(owned, found), found.where};
 }
 
+std::vector<MatrixView> Checkpoint::matrices(std::string_view name, index_t count, index_t rows, index_t columns) const {
+  const Files::Located& found = files_->find(name, std::array{count, rows, columns});
+  const DType type = found.entry.type;
+  if (type == DType::f8_e4m3 || type == DType::i8)
+    throw Error(found.where + " has dtype " + std::string(kv::name(type)) + "; rounded matrices are read from tensors of their own only");
+  std::vector<MatrixView> result;
+  for (index_t i = 0; i < count; ++i)
+    result.push_back({found.entry.data + i * rows * columns * element_size(type), type, rows, columns, columns, 1, {}, {}, found.where});
+  return result;
+}
+
 /// Its pages may leave memory.
 void Checkpoint::Files::drop(const MatrixView& matrix) const {
   const auto* const begin = static_cast<const std::byte*>(matrix.data);
@@ -280,12 +299,13 @@ void Checkpoint::Files::drop(const MatrixView& matrix) const {
       file->drop({begin, matrix.rows * matrix.columns * element_size(matrix.type)});
 }
 
-std::shared_ptr<const Linear> Checkpoint::pack(const MatrixView& weight) const {
+std::shared_ptr<const Linear> Checkpoint::pack(const LinearView& map) const {
+  const MatrixView& weight = map.weight;
   const std::lock_guard lock(files_->packing);
-  std::weak_ptr<const Linear>& known = files_->linears[weight];
+  std::weak_ptr<const Linear>& known = files_->linears[map];
   if (auto linear = known.lock()) return linear;
   require_numbers(weight);
-  auto linear = std::make_shared<const Linear>(weight);
+  auto linear = std::make_shared<const Linear>(map);
   known = linear;
   files_->drop(weight);  // or all weights would be in memory twice
   if (files_->report_packed) files_->report_packed(weight.rows * weight.columns * element_size(weight.type));

@@ -48,18 +48,22 @@ class Checkpoint {
   /// @throws Error "model.safetensors: tensor 'x' is missing", or when its dtype is one that the book does not read
   const TensorEntry& entry(std::string_view name) const;
 
-  /// A vector widened to f32.  @throws Error with name, found and expected shape
+  /// A vector widened to f32.  @throws Error with name, found and expected shape, and for an element that is not finite
   Tensor<1> vector(std::string_view name, index_t size) const;
+  /// The same in place.
+  VectorView vector_view(std::string_view name, index_t size) const;
   /// A matrix in place, with its block scales `<name>_scale_inv` when it is in f8_e4m3 and its row scales `<name>_scale`,
   /// (rows,1) or (rows), when it is in i8; scales are in F32, BF16 or F16. Nothing is read yet but the header.
   /// The view is good for as long as any copy of this checkpoint lives.
   /// @throws Error with name, found and expected shape, also for the scales; for i8 with zero points, `<name>_zero_point`
   MatrixView matrix(std::string_view name, index_t rows, index_t columns) const;
+  /// Matrices that are stored as one tensor (count,rows,columns).
+  std::vector<MatrixView> matrices(std::string_view name, index_t count, index_t rows, index_t columns) const;
 
-  /// The packed weights of a linear layer, from a view on this checkpoint. Packed once and shared: every stage that runs on
+  /// A packed linear layer, from views on this checkpoint. Packed once and shared: every stage that runs on
   /// this checkpoint uses the same copy, which is freed with its last holder. Safe to call from several threads.
   /// @throws Error for a weight or a scale that is no finite number, as require_numbers()
-  std::shared_ptr<const Linear> pack(const MatrixView& weight) const;
+  std::shared_ptr<const Linear> pack(const LinearView& map) const;
   /// pack(matrix(name, outputs, inputs))
   std::shared_ptr<const Linear> linear(std::string_view name, index_t outputs, index_t inputs) const;
 

@@ -233,6 +233,7 @@ bool Json::has(std::string_view key) const {
   return member && !std::holds_alternative<std::monostate>(member->value.held);
 }
 
+bool Json::contains(std::string_view key) const { return node_->as<Object>("an object").find(key) != nullptr; }
 Json Json::at(std::string_view key) const {
   const Member* const member = node_->as<Object>("an object").find(key);
   if (!member) throw Error(node_->where(step(node_->path(), key)) + " is missing");

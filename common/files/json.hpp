@@ -29,6 +29,8 @@ class Json {
 
   /// An object has the key and its value is not null.
   bool has(std::string_view key) const;
+  /// An object has the key, perhaps with null.
+  bool contains(std::string_view key) const;
   Json at(std::string_view key) const;
   /// Keys of an object, in the file's order.
   std::vector<std::string> keys() const;

@@ -259,6 +259,7 @@ struct Linear::Panels {
   index_t inputs, outputs;
   Memory data;
   std::vector<float> scales = {};           // e4m3: [panel][block of inputs]; i8: [output]
+  std::vector<float> biases = {};           // [output], or none
   std::vector<index_t> nan_outputs = {};    // e4m3: outputs with a NaN among their weights, which the kernels do not see
 
   Panels(DType type, index_t inputs, index_t outputs)
@@ -272,11 +273,14 @@ struct Linear::Panels {
     const index_t stride = type == DType::f8_e4m3 ? blocks(inputs, scale_block) : 0;
     return {panel(p), panel_count, inputs, scales.data() + p * stride, stride};
   }
-  /// Ends the chains of outputs first ... last-1. i8: times the output's scale, as integers are exact in f32.
+  /// Ends the chains of outputs first ... last-1. i8: times the output's scale, as integers are exact in f32. Then the bias.
   void finish(index_t first, index_t last, index_t row_count, float* y, index_t y_stride) const {
     if (type == DType::i8)
       for (index_t n = 0; n < row_count; ++n)
         for (index_t o = first; o < last; ++o) y[n * y_stride + o] *= scales[o];
+    if (!biases.empty())
+      for (index_t n = 0; n < row_count; ++n)
+        for (index_t o = first; o < last; ++o) y[n * y_stride + o] += biases[o];
     for (const index_t o : nan_outputs)
       for (index_t n = 0; n < row_count && first <= o && o < last; ++n) y[n * y_stride + o] = NAN;
   }
@@ -285,7 +289,9 @@ struct Linear::Panels {
   void multiply_many(index_t row_count, const float* x, index_t x_stride, float* y, index_t y_stride) const;
 };
 
-Linear::Linear(const MatrixView& weight) : panels_(std::make_unique<Panels>(weight.type, weight.columns, weight.rows)) {
+Linear::Linear(const LinearView& map)
+    : panels_(std::make_unique<Panels>(map.weight.type, map.weight.columns, map.weight.rows)) {
+  const MatrixView& weight = map.weight;
   if (weight.block_scales && weight.type != DType::f8_e4m3)
     throw std::invalid_argument("Linear: block scales belong to f8_e4m3, not to " + std::string(name(weight.type)));
   if (weight.row_scales && weight.type != DType::i8)
@@ -295,6 +301,7 @@ Linear::Linear(const MatrixView& weight) : panels_(std::make_unique<Panels>(weig
   if (weight.type == DType::f8_e4m3) panels.scales.assign(panels.count() * input_blocks, 1.0f);
   if (weight.type == DType::i8) panels.scales.assign(panels.outputs, 1.0f);
   for (index_t o = 0; weight.row_scales && o < panels.outputs; ++o) panels.scales[o] = weight.row_scales[o];
+  for (index_t o = 0; map.bias && o < panels.outputs; ++o) panels.biases.push_back(map.bias[o]);
 
   const auto pack = [&](index_t first, index_t last) {
     for (index_t p = first; p < last; ++p) {

@@ -49,6 +49,16 @@ struct MatrixView {
   auto operator<=>(const MatrixView&) const = default;
 };
 
+/// A linear map: a matrix, and perhaps numbers that are added to its outputs.
+struct LinearView {
+  MatrixView weight;
+  VectorView bias;  ///< (rows), or none
+
+  LinearView() = default;
+  LinearView(const MatrixView& weight, const VectorView& bias = {}) : weight(weight), bias(bias) {}
+  auto operator<=>(const LinearView&) const = default;
+};
+
 /// @throws Error that names the matrix when an element is not finite, or a scale is none: finite, positive and not so large
 /// that it could make an element infinite; or zero where all elements are
 void require_numbers(const MatrixView& matrix);
@@ -72,13 +82,13 @@ struct RoundedMatrix {
 /// @throws std::invalid_argument when a weight is not finite
 RoundedMatrix rounded_to_i8(const MatrixView& matrix);
 
-/// The weights of y = W x, kept in the checkpoint's number format and widened inside the kernel.
+/// The weights of y = W x + b, kept in the checkpoint's number format and widened inside the kernel.
 /// Packed once into panels of 32 outputs, [panel][input][32], so that one row and five hundred rows run the same chain.
 class Linear {
  public:
   /// Packs a copy; the view need not outlive it. Row scales become scales of the outputs.
   /// @throws std::invalid_argument for scales that do not belong to the number format
-  explicit Linear(const MatrixView& weight);
+  explicit Linear(const LinearView& map);
   /// Of rounded_to_i8(weight).
   static Linear quantised(const MatrixView& weight);
   ~Linear();
@@ -91,7 +101,7 @@ class Linear {
   /// Bytes allocated.
   std::size_t bytes() const;
 
-  /// y(n,o) = sum over i of W(o,i) x(n,i).  @param x (N,inputs)  @return (N,outputs)  @throws ShapeError
+  /// y(n,o) = sum over i of W(o,i) x(n,i), and then + b(o).  @param x (N,inputs)  @return (N,outputs)  @throws ShapeError
   Tensor<2> operator()(const Tensor<2>& x) const;
 
   /// The same on rows at any distance: row n of x starts at x + n * x_stride, of y at y + n * y_stride. Serial when

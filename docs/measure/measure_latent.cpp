@@ -268,7 +268,7 @@ void measure_published(Report& report) {
     const Json config = Json::read(std::filesystem::path(KV_DATA) / "configs" / name / "config.json");
     all.push_back(layouts(config));
     layers.push_back(model_sizes(config).layers);
-    sizes.push_back(latent_config(config));
+    sizes.push_back(latent_config(config).sizes);
   }
   for (index_t i = 0; i < all[0].size(); ++i) {
     const std::string name = all[0][i].name;

@@ -43,7 +43,7 @@ struct Plan {
 // ---- which tensors ----
 
 void plan_attention(std::vector<Plan>& plans, const std::string& at, const Json& config) {
-  const LatentSizes sizes = latent_config(config);
+  const LatentSizes sizes = latent_config(config).sizes;
   const index_t M = sizes.width, H = sizes.heads, R = sizes.rank, queries = H * sizes.key_width();
   if (sizes.query_rank) {
     plans.push_back({at + "q_a_proj.weight", {*sizes.query_rank, M}, Plan::random});

@@ -16,6 +16,8 @@ MatrixView MatrixView::row_slice(index_t first, index_t count) const {
   return slice;
 }
 
+float VectorView::operator[](index_t i) const { return static_cast<const float*>(data)[i]; }
+
 float MatrixView::at(index_t i, index_t j) const {
   return static_cast<const float*>(data)[i * row_stride + j * column_stride];
 }
@@ -33,12 +35,12 @@ Tensor<2> widened(const MatrixView& matrix) {
 
 struct Linear::Panels {
   Tensor<2> weight;  // (outputs,inputs)
+  std::vector<float> bias;
 };
 
-Linear::Linear(const MatrixView& weight)
-    : panels_(std::make_unique<Panels>(Panels{empty<2>({weight.rows, weight.columns})})) {
-  for (index_t i = 0; i < weight.rows; ++i)
-    for (index_t j = 0; j < weight.columns; ++j) panels_->weight(i, j) = weight.at(i, j);
+Linear::Linear(const LinearView& map)
+    : panels_(std::make_unique<Panels>(Panels{widened(map.weight), std::vector<float>(map.weight.rows)})) {
+  for (index_t o = 0; map.bias && o < outputs(); ++o) panels_->bias[o] = map.bias[o];
 }
 Linear::~Linear() = default;
 Linear::Linear(Linear&&) noexcept = default;
@@ -57,7 +59,7 @@ void Linear::multiply(index_t row_count, const float* x, index_t x_stride, float
     for (index_t o = 0; o < outputs(); ++o) {
       float sum = 0;
       for (index_t i = 0; i < inputs(); ++i) sum += panels_->weight(o, i) * x[n * x_stride + i];
-      y[n * y_stride + o] = sum;
+      y[n * y_stride + o] = sum + panels_->bias[o];
     }
 }
 

@@ -24,6 +24,13 @@ def load_tensors(folder: Path) -> dict[str, np.ndarray]:
     for name in [name for name in tensors if name.endswith("_scale_inv")]:
         weight = tensors[name.replace("_scale_inv", "")]
         weight *= np.kron(tensors.pop(name), np.ones((128, 128)))[: weight.shape[0], : weight.shape[1]]
+    if "embed_tokens.weight" in tensors:
+        tensors = {name if name.startswith("lm_head") else "model." + name: tensor for name, tensor in tensors.items()}
+    for name in [name for name in tensors if name.endswith("experts.gate_up_proj")]:
+        at = name.removesuffix("gate_up_proj")
+        for e, (gate_up, down) in enumerate(zip(tensors.pop(name), tensors.pop(at + "down_proj"))):
+            gate, up = np.split(gate_up, 2)
+            tensors |= {f"{at}{e}.gate_proj.weight": gate, f"{at}{e}.up_proj.weight": up, f"{at}{e}.down_proj.weight": down}
     return tensors
 
 
@@ -65,8 +72,11 @@ class Reference:
     def norm(self, x, name, eps=None):
         return x / np.sqrt((x * x).mean(-1, keepdims=True) + (eps or self.config["rms_norm_eps"])) * self.w[name + ".weight"]
 
+    def bias(self, name):
+        return self.w.get(name + ".bias", 0.0)
+
     def linear(self, x, name):
-        return x @ self.w[name + ".weight"].T
+        return x @ self.w[name + ".weight"].T + self.bias(name)
 
     # rotary positions
 
@@ -178,7 +188,12 @@ class Reference:
             weights = weights / (weights.sum(-1, keepdims=True) + 1e-20)
         return weights * self.routed_scale()
 
+    def shared_gate(self, x, at):
+        return sigmoid(self.linear(x, at + "shared_expert_gate"))
+
     def shared(self, x, at):
+        if at + "shared_expert_gate.weight" in self.w:
+            return self.shared_gate(x, at) * self.swiglu(x, at + "shared_expert.")
         return self.swiglu(x, at + "shared_experts.") if at + "shared_experts.gate_proj.weight" in self.w else 0.0
 
     def feed_forward(self, x, at):
@@ -264,6 +279,15 @@ class WithoutRoutedScale(Reference):
 class WithoutSharedExperts(Reference):
     def shared(self, x, at): return 0.0
 
+class WithoutSharedGate(Reference):
+    def shared_gate(self, x, at): return 1.0
+
+class WithoutBiases(Reference):
+    def bias(self, name): return 0.0
+
+class WithoutKeyBias(Reference):
+    def bias(self, name): return 0.0 if name.endswith("k_proj") or "kv_a" in name else super().bias(name)
+
 
 def mistakes_for(reference: Reference) -> list[type]:
     config, moe = reference.config, any("experts." in name for name in reference.w)
@@ -280,7 +304,10 @@ def mistakes_for(reference: Reference) -> list[type]:
         GroupsMaskedWithZero: any(name.endswith("_bias") and value.max() < 0 for name, value in reference.w.items()),
         OtherGroupScore: moe and groups, BiasInWeights: moe and reference.v3, OtherNormalisation: moe,
         WithoutRoutedScale: moe and config.get("routed_scaling_factor", 1.0) != 1.0,
-        WithoutSharedExperts: moe and reference.deepseek,
+        WithoutSharedExperts: any("shared_expert" in name for name in reference.w),
+        WithoutSharedGate: any("shared_expert_gate" in name for name in reference.w),
+        WithoutBiases: any(name.endswith(".bias") for name in reference.w),
+        WithoutKeyBias: any(name.endswith(".bias") for name in reference.w),
     }
     return [mistake for mistake, here in applies.items() if here]
 

@@ -18,6 +18,7 @@ Files of a case
 import json
 import math
 import shutil
+import sys
 import tempfile
 import zlib
 from dataclasses import dataclass, field
@@ -46,6 +47,15 @@ QWEN3 = dict(
 MIXTRAL = dict(
     model_type="mixtral", vocab_size=97, hidden_size=32, intermediate_size=20, num_hidden_layers=2, num_attention_heads=4,
     num_key_value_heads=2, num_local_experts=5, num_experts_per_tok=2, max_position_embeddings=512, rope_theta=1000000.0,
+)
+MISTRAL = dict(LLAMA, model_type="mistral", num_key_value_heads=2, sliding_window=None)
+QWEN2 = dict(
+    LLAMA, model_type="qwen2", hidden_size=48, num_attention_heads=6, num_key_value_heads=2, rms_norm_eps=1e-6,
+    rope_theta=1000000.0,
+)
+QWEN2_MOE = dict(
+    QWEN2, model_type="qwen2_moe", hidden_size=28, num_attention_heads=2, num_key_value_heads=1, num_hidden_layers=3,
+    moe_intermediate_size=12, shared_expert_intermediate_size=20, num_experts=8, num_experts_per_tok=3, mlp_only_layers=[1],
 )
 QWEN3_MOE = dict(
     QWEN3, model_type="qwen3_moe", hidden_size=28, moe_intermediate_size=12, num_experts=9, num_experts_per_tok=3,
@@ -91,6 +101,9 @@ class Case:
     bias: tuple = ()                # the values about which e_score_correction_bias scatters
     max_shard_size: str = "1GB"
     fp8: bool = False
+    scale_dtype: torch.dtype = torch.float32  # of fp8 blocks
+    fused: bool = False             # experts in two tensors for all of them, as transformers 5 keeps them in memory
+    base_names: bool = False        # tensors named as in a file of the model without its output matrix
     mtp_layer: bool = False         # add tensors of one layer past the last, as published DeepSeek-V3 checkpoints do
     published: dict = field(default_factory=dict)  # keys that only the published spelling has
 
@@ -129,6 +142,18 @@ CASES = [
     Case("deepseek-v3-fp8", V3 | DENSE | dict(
         hidden_size=136, intermediate_size=160, q_lora_rank=72, kv_lora_rank=72, qk_nope_head_dim=24, qk_rope_head_dim=16,
         v_head_dim=20), "published", fp8=True, dtype=torch.bfloat16),
+    Case("llama-biases", LLAMA | dict(num_key_value_heads=2, attention_bias=True, mlp_bias=True)),
+    Case("llama-base-names", LLAMA | dict(num_key_value_heads=2, tie_word_embeddings=True), base_names=True),
+    Case("mistral", MISTRAL, "published"),
+    Case("mixtral-fused", MIXTRAL, fused=True),
+    Case("qwen2", QWEN2, "published"),
+    Case("qwen2-moe", QWEN2_MOE | dict(norm_topk_prob=False), "published"),
+    Case("qwen3-biases", QWEN3 | dict(attention_bias=True)),
+    Case("qwen3-fp8-bf16-scales", QWEN3 | dict(
+        hidden_size=136, intermediate_size=144, num_hidden_layers=1, head_dim=40), "published", fp8=True,
+        scale_dtype=torch.bfloat16, dtype=torch.bfloat16),
+    Case("qwen3-moe-fused", QWEN3_MOE | dict(norm_topk_prob=True), fused=True),
+    Case("deepseek-v3-biases", V3 | DENSE | dict(kv_lora_rank=36, attention_bias=True)),
 ]
 
 
@@ -160,13 +185,16 @@ def published_spelling(config: dict, case: Case) -> dict:
     config.setdefault("rope_scaling", None)
     if family == "llama" and config["head_dim"] * config["num_attention_heads"] == config["hidden_size"]:
         del config["head_dim"]  # Llama 2 and 3 leave it out: hidden_size / num_attention_heads
-    if family == "mixtral":
+    if family in ("mistral", "mixtral") and config["head_dim"] in (None, config["hidden_size"] // config["num_attention_heads"]):
         del config["head_dim"]
-    if family.startswith("qwen3"):
+    if family.startswith("qwen"):
         config.pop("layer_types", None)
         config.update(max_window_layers=28, use_sliding_window=False, sliding_window=None)
     if family == "qwen3_moe":
         config["num_experts"] = config.pop("num_local_experts")
+    if case.fp8:
+        config["quantization_config"] = {
+            "activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": [128, 128]}
     return dict(sorted((config | case.published).items()))
 
 
@@ -178,9 +206,6 @@ def deepseek_keys(config: dict, case: Case) -> None:
         scoring_func="sigmoid" if is_v3 else "softmax", moe_layer_freq=1, ep_size=1, seq_aux=True, aux_loss_alpha=0.001,
     )
     config.setdefault("topk_method", "noaux_tc" if is_v3 else "greedy")
-    if case.fp8:
-        config["quantization_config"] = {
-            "activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": [128, 128]}
 
 
 def write_json(path: Path, value) -> None:
@@ -203,11 +228,13 @@ def spread(name: str, shape: tuple, case: Case, random: np.random.Generator) -> 
     """Wide enough that attention is far from uniform and logits are of order 1 to 10 (transformers' own 0.02 is not)."""
     if name.endswith("e_score_correction_bias"):
         return random.choice(case.bias, shape) + 0.2 * random.standard_normal(shape)
+    if name.endswith(".bias"):
+        return random.standard_normal(shape)
     if len(shape) == 1:  # norms; those of Qwen3's queries and keys set the sharpness of attention
         return random.uniform(*((1.0, 2.0) if "q_norm" in name or "k_norm" in name else (0.5, 1.5)), shape)
     if "embed_tokens" in name:
         return random.standard_normal(shape) * (0.5 if case.config.get("tie_word_embeddings") else 1.0)
-    gain = 3.0 if "lm_head" in name else 2.0 if "mlp.gate.weight" in name else 1.4
+    gain = 3.0 if "lm_head" in name else 2.0 if "mlp.gate.weight" in name or "shared_expert_gate" in name else 1.4
     return random.standard_normal(shape) * gain / math.sqrt(shape[-1])
 
 
@@ -218,12 +245,16 @@ def make_weights(case: Case, folder: Path) -> None:
     for name, tensor in model.state_dict().items():
         if name != "lm_head.weight" or not case.config.get("tie_word_embeddings"):
             tensor.copy_(torch.from_numpy(spread(name, tuple(tensor.shape), case, random)))
-    model.to(case.dtype).save_pretrained(folder, max_shard_size=case.max_shard_size)
+    model.to(case.dtype).save_pretrained(folder, max_shard_size=case.max_shard_size, save_original_format=not case.fused)
     (folder / "generation_config.json").unlink(missing_ok=True)
     if case.mtp_layer:
         add_mtp_layer(folder, model.config, random)
     if case.fp8:
-        quantise(folder)
+        quantise(folder, case.scale_dtype)
+    if case.base_names:
+        tensors = load_file(folder / "model.safetensors")
+        save_file({name.removeprefix("model."): tensor for name, tensor in tensors.items()}, folder / "model.safetensors",
+                  metadata={"format": "pt"})
     write_configs(folder, case)
     for file in folder.iterdir():
         file.chmod(0o644)
@@ -247,8 +278,8 @@ def blocks_like(scales: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     return scales.repeat_interleave(128, 0).repeat_interleave(128, 1)[: shape[0], : shape[1]]
 
 
-def quantise(folder: Path) -> None:
-    """Every linear layer but lm_head becomes e4m3 with float32 block scales; embeddings, norms, lm_head stay bf16."""
+def quantise(folder: Path, scale_dtype: torch.dtype) -> None:
+    """Every linear layer but lm_head becomes e4m3 with block scales; embeddings, norms, lm_head stay bf16."""
     tensors = {}
     for name, weight in load_file(folder / "model.safetensors").items():
         if not name.endswith("_proj.weight") and not name.endswith("_with_mqa.weight"):
@@ -259,7 +290,8 @@ def quantise(folder: Path) -> None:
         padded = torch.zeros(rows * 128, columns * 128)
         padded[: weight.shape[0], : weight.shape[1]] = weight
         scales = padded.view(rows, 128, columns, 128).abs().amax((1, 3)) / 448.0  # 448 is the largest e4m3 number
-        tensors[name] = (weight / blocks_like(scales, weight.shape)).to(torch.float8_e4m3fn)
+        scales = scales.to(scale_dtype)
+        tensors[name] = (weight / blocks_like(scales.float(), weight.shape)).clamp(-448, 448).to(torch.float8_e4m3fn)
         tensors[name.replace(".weight", ".weight_scale_inv")] = scales
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
@@ -271,7 +303,7 @@ def dequantised_copy(folder: Path, copy: Path) -> None:
     for name, weight in stored.items():
         scales = stored.get(name.replace(".weight", ".weight_scale_inv"))
         if not name.endswith("scale_inv"):
-            tensors[name] = weight.float() * (1.0 if scales is None else blocks_like(scales, weight.shape))
+            tensors[name] = weight.float() * (1.0 if scales is None else blocks_like(scales.float(), weight.shape))
     save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
     config = json.loads((copy / "config.json").read_text())
     del config["quantization_config"]
@@ -289,8 +321,10 @@ def load(folder: Path, case: Case, config_name: str = "config.json"):
         shutil.copy(folder / config_name, copy / "config.json")
         if case.fp8:
             dequantised_copy(folder, copy)
-        return AutoModelForCausalLM.from_pretrained(
-            copy, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager").eval()
+        model, report = AutoModelForCausalLM.from_pretrained(
+            copy, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager", output_loading_info=True)
+        assert not report["missing_keys"] and not report["mismatched_keys"], report
+        return model.eval()
 
 
 @torch.no_grad()
@@ -430,13 +464,15 @@ def make_case(case: Case) -> None:
         require_telling_routing(model, case)
 
 
-def main() -> None:
+def main(names: list[str] = []) -> None:
+    """All cases, or some by name."""
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     for case in CASES:
-        make_case(case)
+        if not names or case.name in names:
+            make_case(case)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

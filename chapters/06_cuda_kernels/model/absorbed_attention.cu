@@ -10,7 +10,7 @@ AbsorbedAttentionLayer::Weights upload_absorbed(const LatentTensors& tensors, co
   // Heads do not start where blocks of scales do, and scales of rows do not follow a transposition: widened first.
   const Tensor<2> wide = tensors.latent_up.has_scales() ? widened(tensors.latent_up) : Tensor<2>();
   const kv::MatrixView up = tensors.latent_up.has_scales() ? view(wide) : tensors.latent_up;
-  std::vector<kv::MatrixView> into_latents, out_of_latents;
+  std::vector<LinearView> into_latents, out_of_latents;
   for (index_t h = 0; h < H; ++h) {
     const index_t first = h * (plain + W);
     into_latents.push_back(up.row_slice(first, plain).transposed());

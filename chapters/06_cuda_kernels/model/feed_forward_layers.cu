@@ -7,7 +7,7 @@ namespace kv::cuda {
 SwiGlu upload(const SwiGluTensors& tensors) { return upload(std::vector{tensors}); }
 
 SwiGlu upload(const std::vector<SwiGluTensors>& experts) {
-  std::vector<kv::MatrixView> gate_up, down;
+  std::vector<LinearView> gate_up, down;
   for (const SwiGluTensors& expert : experts) {
     gate_up.push_back(expert.gate);
     gate_up.push_back(expert.up);
@@ -17,8 +17,9 @@ SwiGlu upload(const std::vector<SwiGluTensors>& experts) {
 }
 
 MixtureLayer::Weights upload(const MixtureTensors& tensors) {
-  MixtureLayer::Weights weights{.gate = Matrix{tensors.gate}, .rule = tensors.rule, .experts = upload(tensors.experts), .shared = {}};
+  MixtureLayer::Weights weights{.gate = Matrix{tensors.gate}, .rule = tensors.rule, .experts = upload(tensors.experts), .shared = {}, .shared_gate = {}};
   if (tensors.shared) weights.shared = upload(*tensors.shared);
+  if (tensors.shared_gate) weights.shared_gate = Matrix{*tensors.shared_gate};
   return weights;
 }
 
@@ -43,6 +44,7 @@ MixtureLayer::MixtureLayer(Weights weights)
     : gate_(std::move(weights.gate)), rule_(std::move(weights.rule)), experts_(std::move(weights.experts)),
       bias_(std::span<const float>(rule_.bias.data(), rule_.bias.size())) {
   if (weights.shared) shared_.emplace(std::move(*weights.shared));
+  shared_gate_ = std::move(weights.shared_gate);
 }
 
 // [mixture]
@@ -58,6 +60,7 @@ void MixtureLayer::queue(const float* x, float* y, const Step& step) {
   float* const inner = scratch.take<float>(visits * F);
   float* const outputs = scratch.take<float>(visits * M);
   float* const shared = shared_ ? scratch.take<float>(std::size_t(N) * M) : nullptr;
+  float* const shared_gate = shared_gate_ ? scratch.take<float>(N) : nullptr;
   const int groups = std::min(E, N * K);  // that can be in use
 
   linear(gate_, {x, M}, N, {logits, E}, step.stream);
@@ -71,6 +74,10 @@ void MixtureLayer::queue(const float* x, float* y, const Step& step) {
                  {.active = sorted.active, .offsets = sorted.offsets, .token_of_row = nullptr, .outputs = M}, groups, N,
                  step.stream);
   if (shared_) shared_->queue(x, shared, step);
+  if (shared_gate_) {
+    linear(*shared_gate_, {x, M}, N, {shared_gate, 1}, step.stream);
+    gate_rows(shared_gate, N, M, shared, step.stream);
+  }
   gather_visits(choices, sorted, outputs, shared, N, K, M, y, step.stream);
 }
 // [mixture]
@@ -79,7 +86,7 @@ std::size_t MixtureLayer::scratch_bytes(int rows) const {
   const std::size_t N = rows, M = gate_.columns(), E = experts(), visits = N * chosen(), F = experts_.width();
   const auto floats = Scratch::bytes_for<float>;
   return floats(N * E) + 4 * floats(visits) + floats(E + 1) + floats(E) + floats(visits * 2 * F) + floats(visits * F) +
-         floats(visits * M) + floats(N * M) + (shared_ ? shared_->scratch_bytes(rows) : 0);
+         floats(visits * M) + floats(N * M) + floats(N) + (shared_ ? shared_->scratch_bytes(rows) : 0);
 }
 
 }  // namespace kv::cuda

@@ -36,6 +36,7 @@ class MixtureLayer : public FeedForwardLayer {
     RoutingRule rule;
     SwiGlu experts;
     std::optional<SwiGlu> shared;
+    std::optional<Matrix> shared_gate = {};  ///< (1,M), or none: the shared expert counts in full
   };
   explicit MixtureLayer(Weights weights);
   void queue(const float* x, float* y, const Step& step) override;
@@ -49,6 +50,7 @@ class MixtureLayer : public FeedForwardLayer {
   RoutingRule rule_;
   SwiGlu experts_;
   std::optional<DenseLayer> shared_;
+  std::optional<Matrix> shared_gate_;
   Buffer<float> bias_;
 };
 MixtureLayer::Weights upload(const MixtureTensors& tensors);

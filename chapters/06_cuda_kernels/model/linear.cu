@@ -33,10 +33,20 @@ void queue(const Matrix& matrix, int outputs, const RowsIn& x, const RowsOut& y,
 }
 // [choose]
 
+constexpr int bias_threads = 128;
+
+__global__ void __launch_bounds__(bias_threads) add_bias_kernel(const float* bias, int outputs, const RowsOut y) {
+  const int o = blockIdx.x * bias_threads + threadIdx.x;
+  if (o < outputs) y.data[std::size_t(blockIdx.y) * y.stride + o] += bias[o];
+}
+
 }  // namespace
 
 void linear(const Matrix& weights, const RowsIn& x, int rows, const RowsOut& y, cudaStream_t stream) {
   queue(weights, weights.rows(), x, y, OneGroup{rows}, 1, rows, stream);
+  if (!weights.bias() || rows == 0) return;
+  const dim3 grid((weights.rows() + bias_threads - 1) / bias_threads, rows);
+  launch({grid, bias_threads, 0, stream}, add_bias_kernel, weights.bias(), weights.rows(), y);
 }
 
 void linear_heads(const Matrix& weights, int heads, const RowsIn& x, const RowsOut& y, const HeadGroups& groups,

@@ -59,7 +59,7 @@ struct RowsOut {
 /// At most this many rows go through the kernel without tensor cores.
 inline constexpr int few_rows = 8;
 
-/// y(n,o) = sum over i of W(o,i) x(n,i), n < rows.
+/// y(n,o) = sum over i of W(o,i) x(n,i), n < rows; then + b(o), where there are biases.
 void linear(const Matrix& weights, const RowsIn& x, int rows, const RowsOut& y, cudaStream_t stream);
 /// The same for every head h: outputs h*outputs ... of W, columns h*x_step ... of x, h*y_step ... of y.
 void linear_heads(const Matrix& weights, int heads, const RowsIn& x, const RowsOut& y, const HeadGroups& groups,

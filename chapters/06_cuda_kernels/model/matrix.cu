@@ -9,18 +9,27 @@ namespace {
 std::size_t element_bytes(Format format) { return format == Format::f32 ? 4 : 2; }
 
 /// bf16 when all are; what is neither f32 nor bf16 is widened.
-Format common_format(std::span<const kv::MatrixView> parts) {
-  const bool all_bf16 = std::ranges::all_of(parts, [](const auto& part) { return part.type == DType::bf16; });
+Format common_format(std::span<const LinearView> parts) {
+  const bool all_bf16 = std::ranges::all_of(parts, [](const LinearView& part) { return part.weight.type == DType::bf16; });
   return all_bf16 ? Format::bf16 : Format::f32;
 }
 
-index_t rows_of(std::span<const kv::MatrixView> parts) {
+index_t rows_of(std::span<const LinearView> parts) {
   index_t rows = 0;
-  for (const kv::MatrixView& part : parts) {
-    require_shape("stacked matrices: columns", std::array{part.columns}, std::array{parts.front().columns});
-    rows += part.rows;
+  for (const LinearView& part : parts) {
+    require_shape("stacked matrices: columns", std::array{part.weight.columns}, std::array{parts.front().weight.columns});
+    rows += part.weight.rows;
   }
   return rows;
+}
+
+/// One below the other, 0 for those that have none; empty when none has.
+std::vector<float> biases_of(std::span<const LinearView> parts) {
+  std::vector<float> biases;
+  if (std::ranges::none_of(parts, [](const LinearView& part) { return bool(part.bias); })) return biases;
+  for (const auto& [weight, bias] : parts)
+    for (index_t i = 0; i < weight.rows; ++i) biases.push_back(bias ? bias[i] : 0.0f);
+  return biases;
 }
 
 /// @param to (rows,stride), zero
@@ -50,11 +59,12 @@ Matrix::Matrix(Format format, index_t rows, index_t columns)
   if (bytes_.size() != 0 && padded_width(columns) != columns_) check(cudaMemset(bytes_.data(), 0, bytes_.size()), "Matrix: padding");
 }
 
-Matrix::Matrix(std::span<const kv::MatrixView> parts)
-    : Matrix(common_format(parts), rows_of(parts), parts.front().columns) {
+Matrix::Matrix(std::span<const LinearView> parts)
+    : Matrix(common_format(parts), rows_of(parts), parts.front().weight.columns) {
+  bias_ = Buffer<float>(std::span<const float>(biases_of(parts)));
   std::vector<std::byte> host(bytes_.size());
   std::byte* next = host.data();
-  for (const kv::MatrixView& part : parts) {
+  for (const auto& [part, bias] : parts) {
     require_numbers(part);
     if (format_ == Format::f32)
       copy_elements(part, stride(), reinterpret_cast<float*>(next));

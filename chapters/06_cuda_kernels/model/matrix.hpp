@@ -1,6 +1,7 @@
 #pragma once
 /// @file
-/// A linear layer's weights in device memory: f32 and bf16 as they are in the checkpoint, other formats widened to f32.
+/// A linear layer's weights in device memory: f32 and bf16 as they are in the checkpoint, other formats widened to f32. And its
+/// biases, in f32.
 #include <initializer_list>
 #include <span>
 
@@ -33,8 +34,8 @@ class Matrix {
   /// Copies matrices of equal width, one below the other: several layers with one input become one. bf16 when all are,
   /// else f32: f16 and fp8 cost more memory here than in the checkpoint, but no digit.
   /// @throws ShapeError, and Error for a weight or a scale that is no finite number
-  explicit Matrix(std::span<const kv::MatrixView> parts);
-  explicit Matrix(std::initializer_list<kv::MatrixView> parts) : Matrix(std::span(parts.begin(), parts.size())) {}
+  explicit Matrix(std::span<const LinearView> parts);
+  explicit Matrix(std::initializer_list<LinearView> parts) : Matrix(std::span(parts.begin(), parts.size())) {}
 
   Format format() const { return format_; }
   int rows() const { return rows_; }
@@ -42,6 +43,8 @@ class Matrix {
   int stride() const { return padded_width(columns_); }
   std::size_t bytes() const { return bytes_.size(); }
   void* data() { return bytes_.data(); }
+  /// (rows), or null: nothing is added to the outputs.
+  const float* bias() const { return bias_.size() == 0 ? nullptr : bias_.data(); }
 
   template <class W>
   Weights<W> view() const {
@@ -52,6 +55,7 @@ class Matrix {
   Format format_ = Format::f32;
   int rows_ = 0, columns_ = 0;
   Buffer<std::byte> bytes_;
+  Buffer<float> bias_;
 };
 
 /// Calls f with the matrix as the kernels see it.

@@ -1,0 +1,24 @@
+#include "chapters/05_mixture_of_experts/gated_expert.hpp"
+
+#include "chapters/05_mixture_of_experts/noaux_tc_router.hpp"
+
+namespace kv {
+
+GatedExpert::GatedExpert(std::shared_ptr<const Linear> gate, std::shared_ptr<const FeedForward> expert)
+    : gate_(std::move(gate)), expert_(std::move(expert)) {
+  const Shape<1> found{gate_->outputs()}, expected{1};
+  require_shape("gate of the shared expert (1,M): outputs", found, expected);
+}
+
+// [gated]
+Tensor<2> GatedExpert::forward(const Tensor<2>& x) const {
+  Tensor<2> y = expert_->forward(x);
+  const Tensor<2> gate = (*gate_)(x);
+  const std::vector<float> factors = sigmoid({gate.data(), gate.size()});
+  for (index_t n = 0; n < y.shape(0); ++n)
+    for (float& value : row(y, n)) value *= factors[n];
+  return y;
+}
+// [gated]
+
+}  // namespace kv
