@@ -1,5 +1,6 @@
 /// The mixture: grouped and dense evaluation, independence of the batch, and experts that are not touched.
 #include <atomic>
+#include <cmath>
 #include <filesystem>
 #include <thread>
 

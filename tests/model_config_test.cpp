@@ -1,4 +1,6 @@
 /// What config.json means where it says nothing, and what it may not say.
+#include <sstream>
+
 #include "chapters/models/cache_bytes.hpp"
 #include "chapters/models/config_field.hpp"
 #include "chapters/models/family.hpp"
@@ -75,6 +77,9 @@ const std::vector<Absent> absent_fields{
     {"llama-gqa", "rope_theta", "10000.0", "20000.0"},
     {"llama-gqa", "rope_scaling", "null", R"({"rope_type": "linear", "factor": 2.0})"},
     {"llama-gqa", "rms_norm_eps", "1e-6", "1e-5"},
+    {"llama-gqa", "max_position_embeddings", "2048", "512"},
+    {"mixtral", "max_position_embeddings", "131072", "512"},
+    {"deepseek-v3-moe", "max_position_embeddings", "4096", "512"},
     {"llama-gqa", "num_key_value_heads", "6", "2"},
     {"llama-gqa", "head_dim", "8", "16"},
     {"llama-gqa", "tie_word_embeddings", "false", "true"},
@@ -92,7 +97,6 @@ const std::vector<Absent> absent_fields{
     {"mixtral", "num_experts_per_tok", "2", "1"},
     {"qwen2", "num_key_value_heads", "32", "2"},
     {"qwen2", "qkv_bias", "true", "false"},
-    {"qwen2", "use_sliding_window", "false", "true"},
     {"qwen2-moe", "num_key_value_heads", "16", "1"},
     {"qwen2-moe", "num_experts_per_tok", "4", "3"},
     {"qwen2-moe", "norm_topk_prob", "false", "true"},
@@ -108,7 +112,7 @@ const std::vector<Absent> absent_fields{
     {"deepseek-v2-lite", "first_k_dense_replace", "0", "1"},
     {"deepseek-v2-lite", "n_shared_experts", "2", "1"},
     {"deepseek-v2-lite", "routed_scaling_factor", "1.0", "16.0"},
-    {"deepseek-v2-lite", "topk_method", R"("greedy")", R"("group_limited_greedy")"},
+    {"deepseek-v2-lite", "topk_method", R"("greedy")", R"("noaux_tc")"},
     {"deepseek-v2-lite", "scoring_func", R"("softmax")", R"("sigmoid")"},
     {"deepseek-v2-lite", "norm_topk_prob", "false", "true"},
     {"deepseek-v2-lite", "moe_layer_freq", "1", "2"},
@@ -136,12 +140,13 @@ TEST_CASE("a field that is absent means what the reference takes for it", "[conf
 }
 
 TEST_CASE("a field that decides a tensor's shape has no default", "[config]") {
-  for (const char* key : {"num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size", "num_attention_heads", "max_position_embeddings",
-                          "kv_lora_rank", "q_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim", "n_routed_experts",
+  for (const char* key : {"num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size", "num_attention_heads",
+                          "kv_lora_rank", "q_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim",
                           "moe_intermediate_size"}) {
     CAPTURE(key);
     CHECK(holds(description(with_member("deepseek-v3-moe", key, "")), std::string(key) + " is missing"));
   }
+  CHECK(holds(description(with_member("deepseek-v3-moe", "n_routed_experts", "")), "has no n_routed_experts"));
   CHECK(holds(description(with_member("qwen2-moe", "shared_expert_intermediate_size", "")), "shared_expert_intermediate_size is missing"));
 }
 
@@ -149,7 +154,7 @@ TEST_CASE("null is not absent", "[config]") {
   CHECK(holds(description(with_member("mixtral", "rope_theta", "null")), "rope_theta"));
   CHECK(holds(description(with_member("mixtral", "rms_norm_eps", "null")), "rms_norm_eps"));
   CHECK(holds(description(with_member("deepseek-v3-moe", "routed_scaling_factor", "null")), "routed_scaling_factor"));
-  CHECK(holds(description(with_member("qwen3", "head_dim", "null")), "GQA"));  // hidden_size / heads, and so written by some
+  CHECK(grouped_config(with_member("llama-head-dim", "head_dim", "null")).heads.key_width == 9);  // hidden_size / heads
   CHECK(grouped_config(with_member("qwen3", "num_key_value_heads", "null")).heads.key_value_heads == 4);
   CHECK(latent_config(with_member("deepseek-v3-moe", "q_lora_rank", "null")).sizes.query_rank == std::nullopt);
   CHECK(mixture_sizes(with_member("deepseek-v3-moe", "n_shared_experts", "null")).shared_width == 0);

@@ -10,7 +10,6 @@ GatedExpert::GatedExpert(std::shared_ptr<const Linear> gate, std::shared_ptr<con
   require_shape("gate of the shared expert (1,M): outputs", found, expected);
 }
 
-// [gated]
 Tensor<2> GatedExpert::forward(const Tensor<2>& x) const {
   Tensor<2> y = expert_->forward(x);
   const Tensor<2> gate = (*gate_)(x);
@@ -19,6 +18,5 @@ Tensor<2> GatedExpert::forward(const Tensor<2>& x) const {
     for (float& value : row(y, n)) value *= factors[n];
   return y;
 }
-// [gated]
 
 }  // namespace kv

@@ -60,7 +60,7 @@ struct Architecture {
   bool feed_forward_biases = false;   ///< where the config has `mlp_bias`
   WindowKind window = WindowKind::none;
   const MixtureKind* mixture = nullptr;  ///< null: every layer is dense
-  std::array<Default, 7> defaults = {};  ///< where transformers 5 takes something else for an absent field than Llama's
+  std::array<Default, 8> defaults = {};  ///< where transformers 5 takes something else for an absent field than Llama's
 };
 
 /// By `model_type`, or by `architectures` where there is none.

@@ -88,6 +88,8 @@ bool after_dense_layers(const Json& config, index_t layer) {
 
 /// Published configs and transformers 5 spell it differently.
 index_t expert_count(const Json& config, const MixtureKind& kind) {
+  if (!config.has(kind.other_experts) && !config.has(kind.experts))
+    throw Error(config.where() + ": has no " + std::string(kind.experts) + " (or " + std::string(kind.other_experts) + "), the number of experts");
   if (!config.has(kind.other_experts)) return size_field(config, kind.experts);
   const index_t E = size_field(config, kind.other_experts);
   if (config.has(kind.experts) && size_field(config, kind.experts) != E)

@@ -12,15 +12,23 @@ namespace {
 
 constexpr Range factors{1e-3, 1e6};
 
+void require_whole_heads_turn(const Json& object) {
+  const char* const key = "partial_rotary_factor";
+  if (object.has(key) && object.at(key).number() != 1.0)
+    throw Error(object.at(key).where() + " is not 1; this option is not supported");
+}
+
 /// What a config says about RoPE: rope_scaling, or else the newer rope_parameters, or nothing.
 struct Fields {
   std::optional<Json> object;
   std::string kind = "default";
 
   explicit Fields(const Json& config) {
+    require_whole_heads_turn(config);
     for (const char* key : {"rope_scaling", "rope_parameters"})
       if (!object && config.has(key) && !config.at(key).keys().empty()) object = config.at(key);
     if (!object) return;
+    require_whole_heads_turn(*object);
     kind = text_field(*object, "rope_type", text_field(*object, "type", "default"));
     for (const std::string& key : object->keys())
       if (object->at(key).is_object())
@@ -71,19 +79,12 @@ std::vector<double> yarn(std::vector<double> frequencies, double theta, const Js
                           fields.number("beta_fast", factors, 32.0), fields.number("beta_slow", factors, 1.0));
 }
 
-void require_whole_heads_turn(const Json& config, const Fields& fields) {
-  for (const Json* object : {&config, fields.object ? &*fields.object : &config})
-    if (object->has("partial_rotary_factor") && object->at("partial_rotary_factor").number() != 1.0)
-      throw Error(object->at("partial_rotary_factor").where() + " is not 1; this option is not supported");
-}
-
 }  // namespace
 
 Rope rope_config(const Json& config, index_t width) {
   const Fields fields(config);
-  require_whole_heads_turn(config, fields);
   if (width == 0 || width % 2 != 0)
-    throw Error(config.where() + ": the rotated part of a head is " + std::to_string(width) +
+    throw Error(config.where() + ": the rotated part of a head (head_dim, qk_rope_head_dim) is " + std::to_string(width) +
                 " wide; RoPE turns pairs, so it must be even and positive");
   const double theta = theta_of(config, fields);
   std::vector<double> frequencies = rope_frequencies(width, theta);

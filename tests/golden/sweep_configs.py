@@ -2,8 +2,8 @@
 
     venv/bin/python tests/golden/sweep_configs.py PATH/kvbook [CASE...]
 
-Where transformers and kvbook both give logits they must be equal; where kvbook refuses it must name the key, or a tensor
-that then has no place or another shape. A key that is guessed in silence, otherwise than transformers does, fails the sweep.
+Where transformers and kvbook both give logits they must be equal; where kvbook refuses it must name the key, another one
+that it then does not agree with, or a tensor. A key that is guessed in silence, otherwise than transformers does, fails the sweep.
 What transformers fills with random weights, because tensors are missing or do not fit, counts as refused.
 """
 
@@ -60,10 +60,9 @@ def ours(kvbook: str, folder: Path, tokens: np.ndarray):
     return run.stderr.strip()
 
 
-def verdict(path: tuple, expected, found) -> str:
+def verdict(path: tuple, config: dict, expected, found) -> str:
     if isinstance(found, str):
-        names = [path[-2], "tensor '"] + (["model_type"] if path[-2] == "architectures" else [])
-        if not any(name in found for name in names):
+        if not any(name in found for name in ["tensor '", path[-2], *config]):
             return "REFUSED WITHOUT A NAME"
         return "both refuse" if isinstance(expected, str) else "only kvbook refuses"
     if isinstance(expected, str):
@@ -81,7 +80,7 @@ def sweep(kvbook: str, name: str, spelling: str) -> Counter:
         for path, config in changes(json.loads((golden / spelling).read_text())):
             (folder / "config.json").write_text(json.dumps(config))
             expected, found = reference(folder, tokens), ours(kvbook, folder, tokens)
-            result = verdict(path, expected, found)
+            result = verdict(path, config, expected, found)
             counts[result] += 1
             if result not in ("equal", "both refuse"):
                 why = [text for text in (expected, found) if isinstance(text, str)]
