@@ -20,6 +20,7 @@
 #include "chapters/models/family.hpp"
 #include "chapters/models/layer_parts.hpp"
 #include "chapters/models/model_sizes.hpp"
+#include "chapters/models/model_tensors.hpp"
 #include "chapters/models/quantization_config.hpp"
 #include "common/files/error.hpp"
 
@@ -128,14 +129,14 @@ const std::vector<Stage>& stages() {
       {"latent", 4, "prompts expanded, decode steps absorbed", latent, absorbed,
        MakeLayers(on_absorbed_latents<LatentAttention>)},
       {"cuda-naive", cuda_chapter, "kernels for the whole model, keys and values of all heads", every_family, on_device,
-       MakeTransformer(make_cuda_naive)},
+       MakeTransformer(make_cuda_naive), {}, false},
       {"cuda-absorbed", cuda_chapter, "kernels for the whole model, latents", latent, on_device,
-       MakeTransformer(make_cuda_absorbed)},
+       MakeTransformer(make_cuda_absorbed), {}, false},
       {"ring", 7, "rows that a layer's own window still shows", {Family::gqa}, exact, MakeLayers(on_heads<RingAttention>)},
       {"streaming", 7, "the first rows and the latest ones, a budget in all", every_family, forgets, MakeLayers(streaming),
        {{"budget", "N", "rows that a token sees, its own counted (default 256)", 256, 1, 1 << 24},
         {"sinks", "N", "of these, rows from the first token on that stay for ever (default 4)", 4, 0, 1 << 24}},
-       true},
+       true, true},
       {"bf16", 8, "rows in bf16", every_family, rounds, MakeLayers(in_format<CacheFormat::bf16>)},
       {"f16", 8, "rows in f16", every_family, rounds, MakeLayers(in_format<CacheFormat::f16>)},
       {"fp8", 8, "rows in e4m3 with scales", every_family, rounds, MakeLayers(in_format<CacheFormat::fp8>)},
@@ -151,6 +152,14 @@ std::vector<Stage> stages(Family family) {
   std::vector<Stage> result;
   for (const Stage& stage : stages())
     if (std::ranges::find(stage.families, family) != stage.families.end()) result.push_back(stage);
+  return result;
+}
+
+std::vector<Stage> stages(const Checkpoint& checkpoint) {
+  const Json& config = checkpoint.config();
+  std::vector<Stage> result = stages(family(config));
+  if (shortest_window(model_tensors(checkpoint)) < model_sizes(config).context)
+    std::erase_if(result, [](const Stage& stage) { return !stage.knows_windows; });
   return result;
 }
 

@@ -47,6 +47,7 @@ struct Stage {
   Equality equality;
   std::variant<MakeLayers, MakeTransformer> make;
   StageOptions options = {};
+  bool knows_windows = true;  ///< runs layers that look back on a window only
   bool is_bounded = false;  ///< positions are counted among the rows that are kept: a text may outgrow the model's context
 };
 
@@ -55,6 +56,9 @@ const std::vector<Stage>& stages();
 
 /// Those that run on a family of checkpoints.
 std::vector<Stage> stages(Family family);
+
+/// Those that run on a checkpoint as far as its context reaches.
+std::vector<Stage> stages(const Checkpoint& checkpoint);
 
 /// A stage by its name or its chapter's number ("03" or "3": the chapter's first stage).
 /// @throws UsageError naming the stages there are

@@ -198,7 +198,3 @@ TEST_CASE("a model's own cost of the feed-forward halves", "[mixture]") {
   CHECK(mixtral.parameters == 2 * (5 * 32 + 5 * 3 * 20 * 32));
   CHECK(mixtral.active_parameters == 2 * (5 * 32 + 2 * 3 * 20 * 32));
 }
-
-TEST_CASE("an architecture's sliding window is refused by name", "[mixture]") {
-  CHECK(holds(error_of([] { family(config_with("mixtral", {{"sliding_window", "100"}})); }), "sliding_window is 100"));
-}

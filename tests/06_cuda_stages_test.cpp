@@ -1,6 +1,7 @@
 /// The stages of chapter 6: whole models as kernels, next to the stages of layers and next to Hugging Face transformers.
 /// What all other stages are put through in stages_agree_test.cpp and golden_test.cpp, on fewer inputs.
 #include "chapters/06_cuda_kernels/model/device_model.hpp"
+#include "chapters/models/model_tensors.hpp"
 #include "common/files/error.hpp"
 #include "common/files/npy.hpp"
 #include "common/model/generate.hpp"
@@ -55,13 +56,14 @@ TEST_CASE("both stages are in the table, with a tolerance and its reason", "[cud
   for (const char* name : {"cuda-naive", "cuda-absorbed"}) CHECK(find_stage(name).equality.tolerance <= 1e-4);
 }
 
-TEST_CASE("logits of the CUDA stages agree with Hugging Face transformers", "[cuda-stages][golden]") {
+TEST_CASE("logits of the CUDA stages agree with Hugging Face transformers, as far as a window reaches", "[cuda-stages][golden]") {
   const std::string name = GENERATE(from_range(golden_names()));
   CAPTURE(name);
   const Checkpoint checkpoint(golden(name));
   const std::vector<std::int32_t> ids = read_npy_i32(golden(name) / "tokens.npy");
-  const std::vector<Token> tokens(ids.begin(), ids.end());
-  const Tensor<2> expected = read_npy_f32(golden(name) / "logits.npy");
+  const index_t count = std::min(ids.size(), shortest_window(model_tensors(checkpoint)));
+  const std::vector<Token> tokens(ids.begin(), ids.begin() + count);
+  const Tensor<2> expected = rows(read_npy_f32(golden(name) / "logits.npy"), 0, count);
   for (const Stage& stage : whole_stages(checkpoint)) {
     CAPTURE(stage.name);
     Decoder decoder = make_decoder(checkpoint, stage, {.sequences = 1, .capacity = tokens.size()});
@@ -69,6 +71,15 @@ TEST_CASE("logits of the CUDA stages agree with Hugging Face transformers", "[cu
     CHECK(close(found, expected, 1e-4, "transformers sums in another order"));
     CHECK(as_promised(stage, found, whole_logits(checkpoint, reference(), tokens)));
   }
+}
+
+TEST_CASE("the CUDA stages refuse to go on where a window ends", "[cuda-stages]") {
+  const Checkpoint checkpoint(golden("qwen2-window"));  // the last two layers' alone
+  const auto decoder = [&](index_t capacity) {
+    return make_decoder(checkpoint, find_stage("cuda-naive"), {.sequences = 1, .capacity = capacity});
+  };
+  CHECK_NOTHROW(decoder(11));
+  CHECK(holds(error_of([&] { decoder(12); }), "sliding_window of 11"));
 }
 
 TEST_CASE("the CUDA stages, any chunking", "[cuda-stages]") {

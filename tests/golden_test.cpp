@@ -19,9 +19,11 @@ const std::vector<std::string> goldens{
     "llama-bf16",        "llama-biases",      "llama-f16",             "llama-gqa",
     "llama-head-dim",    "llama-long",        "llama-mha",             "llama-mqa",
     "llama-sharded",     "llama-tied",        "llama3-rope",           "llama3-rope-v5",
-    "mistral",           "mixtral",           "mixtral-fused",         "qwen2",
-    "qwen2-moe",         "qwen3",             "qwen3-biases",          "qwen3-fp8-bf16-scales",
-    "qwen3-moe",         "qwen3-moe-fused",   "qwen3-moe-unnormalised", "qwen3-tied",
+    "mistral",           "mistral-window",    "mixtral",               "mixtral-fused",
+    "mixtral-window",    "qwen2",             "qwen2-moe",             "qwen2-moe-window",
+    "qwen2-window",      "qwen3",             "qwen3-biases",          "qwen3-fp8-bf16-scales",
+    "qwen3-layer-types", "qwen3-moe",         "qwen3-moe-fused",       "qwen3-moe-unnormalised",
+    "qwen3-moe-window",  "qwen3-tied",
 };
 
 constexpr double tolerance = 1e-4;

@@ -9,12 +9,15 @@
 #include "chapters/models/mixture_config.hpp"
 #include "chapters/models/model_sizes.hpp"
 #include "chapters/models/rope_config.hpp"
+#include "chapters/models/window_config.hpp"
 #include "tests/support/decoders.hpp"
 
 using namespace kv;
 using namespace kv::test;
 
 namespace {
+
+Json golden_config(const std::string& name) { return Json::read(golden(name) / "config.json"); }
 
 /// A golden's config.json with one member set to a JSON text, or left out.
 Json with_member(const std::string& name, const std::string& key, const std::string& value) {
@@ -47,7 +50,8 @@ std::string description(const Json& config) {
       const GroupedConfig grouped = grouped_config(config);
       rotated = grouped.heads.key_width;
       text << ' ' << grouped.heads.query_heads << ' ' << grouped.heads.key_value_heads << ' ' << rotated << ' ' << grouped.input_biases << ' '
-           << grouped.output_bias << ' ' << grouped.window.value_or(0);
+           << grouped.output_bias;
+      for (index_t layer = 0; layer < sizes.layers; ++layer) text << ' ' << attention_window(config, layer);
     } else {
       const auto [latent, biases] = latent_config(config);
       rotated = latent.rope_width;
@@ -158,7 +162,6 @@ TEST_CASE("null is not absent", "[config]") {
   CHECK(grouped_config(with_member("qwen3", "num_key_value_heads", "null")).heads.key_value_heads == 4);
   CHECK(latent_config(with_member("deepseek-v3-moe", "q_lora_rank", "null")).sizes.query_rank == std::nullopt);
   CHECK(mixture_sizes(with_member("deepseek-v3-moe", "n_shared_experts", "null")).shared_width == 0);
-  CHECK_FALSE(grouped_config(with_member("mistral", "sliding_window", "null")).window);
 }
 
 TEST_CASE("architectures and model_type: either is enough, and they must belong together", "[config]") {
@@ -190,13 +193,50 @@ TEST_CASE("which layers are mixtures may be a list", "[config]") {
   CHECK(holds(error_of([&] { is_mixture(config, 5); }), "moe_layer_freq"));
 }
 
-TEST_CASE("a window shorter than the context is refused, a longer one changes nothing", "[config]") {
-  CHECK(holds(description(with_member("mistral", "sliding_window", "511")), "sliding_window is 511, shorter than the context of 512"));
-  CHECK(grouped_config(with_member("mistral", "sliding_window", "512")).window == 512);
-  CHECK(family(with_member("mistral", "sliding_window", "512")) == Family::gqa);
-  CHECK(holds(description(with_member("mistral", "sliding_window", "0")), "sliding_window is 0"));
-  CHECK_FALSE(grouped_config(with_member("qwen2", "sliding_window", "100")).window);  // use_sliding_window is false
-  CHECK(holds(description(with_member("llama-gqa", "sliding_window", "100")), "sliding_window is 100"));
+TEST_CASE("each layer has the window that its architecture gives it", "[config]") {
+  const auto windows = [](const Json& config) {
+    std::vector<index_t> result;
+    for (index_t layer = 0; layer < model_sizes(config).layers; ++layer) result.push_back(attention_window(config, layer));
+    return result;
+  };
+  using Windows = std::vector<index_t>;
+  const index_t all = no_window;
+  CHECK(windows(golden_config("mistral")) == Windows{all, all});  // null
+  CHECK(windows(with_member("mistral", "sliding_window", "")) == Windows{4096, 4096});
+  CHECK(windows(with_member("mistral", "sliding_window", "7")) == Windows{7, 7});
+  CHECK(windows(with_member("mixtral", "sliding_window", "")) == Windows{all, all});
+  CHECK(windows(golden_config("mixtral-window")) == Windows{15, 15});
+  CHECK(windows(with_member("qwen2", "sliding_window", "100")) == Windows{all, all});  // use_sliding_window is false
+  CHECK(windows(golden_config("qwen2-window")) == Windows{all, all, 11, 11});          // from max_window_layers on
+  CHECK(windows(with_member("qwen2-window", "max_window_layers", "0")) == Windows{11, 11, 11, 11});
+  CHECK(windows(with_member("qwen2-window", "max_window_layers", "")) == Windows{all, all, all, all});  // 28
+  CHECK(windows(with_member("qwen2-window", "sliding_window", "")) == Windows{all, all, 4096, 4096});
+  CHECK(windows(with_member("qwen2-window", "layer_types", R"(["sliding_attention", "attention", "full_attention", "full_attention"])")) ==
+        Windows{11, all, all, all});
+  CHECK(windows(golden_config("qwen2-moe-window")) == Windows{16, all, all});  // the even ones before max_window_layers
+  CHECK(windows(golden_config("qwen3-layer-types")) == Windows{16, all, 16});
+  CHECK(windows(golden_config("qwen3-moe-window")) == Windows{16, 16});
+  CHECK(windows(with_member("qwen3-moe-window", "use_sliding_window", "false")) == Windows{all, all});
+}
+
+TEST_CASE("windows that are none, and lists of layers that say otherwise than the model attends, are refused by name", "[config]") {
+  const auto refusal = [](const char* golden, const char* key, const char* value) { return description(with_member(golden, key, value)); };
+  const auto layers = [&](const char* golden, const char* words) { return refusal(golden, "layer_types", words); };
+  CHECK(holds(refusal("mistral", "sliding_window", "0"), "sliding_window is 0; it must be at least 1"));
+  CHECK(holds(refusal("mistral", "sliding_window", "-3"), "sliding_window"));
+  CHECK(holds(refusal("qwen2-window", "sliding_window", "0"), "sliding_window is 0"));
+  CHECK(holds(refusal("qwen2-window", "max_window_layers", "null"), "max_window_layers"));
+  CHECK(holds(refusal("llama-gqa", "sliding_window", "100"), "sliding_window is 100, shorter than the context of 512; LlamaForCausalLM has no"));
+  CHECK(refusal("llama-gqa", "sliding_window", "512") == description(golden_config("llama-gqa")));
+  CHECK(holds(layers("qwen3-layer-types", "[]"), "layer_types has 0 words for 3 layers"));
+  CHECK(holds(layers("qwen3-layer-types", R"(["full_attention"])"), "layer_types has 1 words for 3 layers"));
+  CHECK(holds(layers("qwen3-layer-types", R"(["full_attention", "chunked_attention", "full_attention"])"), "layer_types[1] is 'chunked_attention'"));
+  CHECK(holds(layers("qwen3-layer-types", R"([1, 2, 3])"), "layer_types[0]"));
+  CHECK(holds(layers("qwen3-layer-types", R"("full_attention")"), "layer_types"));
+  CHECK(holds(layers("qwen3", R"(["full_attention", "sliding_attention"])"), "layer_types[1] is sliding_attention, but no sliding_window is in use"));
+  CHECK(holds(layers("llama-gqa", R"(["full_attention", "sliding_attention"])"), "layer_types[1] says otherwise than LlamaForCausalLM"));
+  CHECK(holds(layers("mistral-window", R"(["sliding_attention", "full_attention"])"), "layer_types[1] says otherwise than MistralForCausalLM"));
+  CHECK(layers("mistral-window", R"(["sliding_attention", "sliding_attention"])") == description(golden_config("mistral-window")));
 }
 
 TEST_CASE("YaRN as the card of Qwen3 says reaches beyond max_position_embeddings", "[config]") {

@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "chapters/06_cuda_kernels/model/device_model.hpp"
+#include "chapters/models/model_tensors.hpp"
 #include "common/cuda/device_properties.hpp"
 #include "common/files/error.hpp"
 
@@ -50,18 +51,27 @@ void require_device() {
     throw Error("there is no CUDA device that this program can use; the other program, kvbook, runs the same kernels on the CPU");
 }
 
+/// Chapter 6 was written for models that look back on everything.
+ModelTensors tensors_without_windows(const Checkpoint& checkpoint, const Limits& limits) {
+  ModelTensors tensors = model_tensors(checkpoint);
+  if (const index_t window = shortest_window(tensors); window < limits.capacity)
+    throw Error(checkpoint.config().where() + ": layers with a sliding_window of " + std::to_string(window) +
+                " tokens are not run by this stage beyond it; take a stage on the CPU, such as ring");
+  return tensors;
+}
+
 }  // namespace
 
 bool cuda_runs_on_cpu() { return cuda::device_is_cpu(); }
 
 std::unique_ptr<Transformer> make_cuda_naive(const Checkpoint& checkpoint, const Limits& limits, const StageOptions&) {
   require_device();
-  return std::make_unique<CudaTransformer>(cuda::make_naive_model(model_tensors(checkpoint), limits), limits);
+  return std::make_unique<CudaTransformer>(cuda::make_naive_model(tensors_without_windows(checkpoint, limits), limits), limits);
 }
 
 std::unique_ptr<Transformer> make_cuda_absorbed(const Checkpoint& checkpoint, const Limits& limits, const StageOptions&) {
   require_device();
-  return std::make_unique<CudaTransformer>(cuda::make_absorbed_model(model_tensors(checkpoint), limits), limits);
+  return std::make_unique<CudaTransformer>(cuda::make_absorbed_model(tensors_without_windows(checkpoint, limits), limits), limits);
 }
 
 }  // namespace kv

@@ -14,9 +14,9 @@ std::vector<index_t> positions_in_cache(const std::vector<index_t>& positions, c
 
 StreamingAttention::StreamingAttention(std::shared_ptr<const HeadProjection> projection, const Limits& limits,
                                        const StreamingSizes& sizes)
-    : projection_(std::move(projection)), sizes_(sizes) {
+    : projection_(std::move(projection)), sizes_(sizes.in_layer(projection_->sizes().window)) {
   for (index_t b = 0; b < limits.sequences; ++b)
-    caches_.emplace_back(layout_of(projection_->sizes()), sizes.window(), sizes.sinks, limits.capacity);
+    caches_.emplace_back(layout_of(projection_->sizes()), sizes_.window(), sizes_.sinks, limits.capacity);
 }
 
 // [forward]

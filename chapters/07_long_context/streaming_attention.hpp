@@ -16,6 +16,10 @@ struct StreamingSizes {
   index_t window() const { return budget - sinks; }
   /// Where a token stands among the rows that it sees.
   index_t position_in_cache(index_t position) const { return std::min(position, budget - 1); }
+  /// In a layer that was made with a window: where the budget holds that, the layer sees it and nothing else, as it always did.
+  StreamingSizes in_layer(index_t own_window) const {
+    return own_window <= budget ? StreamingSizes{.sinks = 0, .budget = own_window} : *this;
+  }
 };
 
 /// Token t sees the first `sinks` tokens and the latest ones, `budget` in all: a rule that knows of no chunk. Positions are

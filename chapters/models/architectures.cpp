@@ -24,7 +24,8 @@ constexpr MixtureKind deepseek_v3 = experts_of(RouterKind::deepseek_v3, "n_route
 /// config.json without them is damaged.
 constexpr std::array usual_defaults{Default{"rope_theta", 1e4},         Default{"rms_norm_eps", 1e-6}, Default{"sliding_window", 4096},
                                     Default{"decoder_sparse_step", 1},  Default{"qkv_bias", true},     Default{"moe_layer_freq", 1},
-                                    Default{"routed_scaling_factor", 1}, Default{"rope_interleave", true}};
+                                    Default{"routed_scaling_factor", 1}, Default{"rope_interleave", true},
+                                    Default{"max_window_layers", 28}};
 
 // [table]
 constexpr std::array architectures{
@@ -32,23 +33,23 @@ constexpr std::array architectures{
                  .biases = BiasKind::by_attention_bias, .feed_forward_biases = true,
                  .defaults = {{{"max_position_embeddings", 2048}}}},
     Architecture{.name = "MistralForCausalLM", .model_type = "mistral",
-                 .window = WindowKind::sliding_window,
+                 .window = WindowKind::every_layer,
                  .defaults = {{{"max_position_embeddings", 131072}, {"num_key_value_heads", 8}}}},
     Architecture{.name = "MixtralForCausalLM", .model_type = "mixtral",
-                 .window = WindowKind::sliding_window, .mixture = &mixtral,
+                 .window = WindowKind::every_layer, .mixture = &mixtral,
                  .defaults = {{{"max_position_embeddings", 131072}, {"num_key_value_heads", 8}, {"rope_theta", 1e6}, {"rms_norm_eps", 1e-5},
                                {"sliding_window", 0}, {"num_experts_per_tok", 2}}}},
     Architecture{.name = "Qwen2ForCausalLM", .model_type = "qwen2",
-                 .biases = BiasKind::queries_keys_values, .window = WindowKind::use_sliding_window,
+                 .biases = BiasKind::queries_keys_values, .window = WindowKind::later_layers,
                  .defaults = {{{"max_position_embeddings", 32768}, {"num_key_value_heads", 32}}}},
     Architecture{.name = "Qwen2MoeForCausalLM", .model_type = "qwen2_moe",
-                 .biases = BiasKind::queries_keys_values, .window = WindowKind::use_sliding_window, .mixture = &qwen2_moe,
+                 .biases = BiasKind::queries_keys_values, .window = WindowKind::even_early_layers, .mixture = &qwen2_moe,
                  .defaults = {{{"max_position_embeddings", 32768}, {"num_key_value_heads", 16}, {"num_experts_per_tok", 4}}}},
     Architecture{.name = "Qwen3ForCausalLM", .model_type = "qwen3",
-                 .head_norms = true, .biases = BiasKind::by_attention_bias, .window = WindowKind::use_sliding_window,
+                 .head_norms = true, .biases = BiasKind::by_attention_bias, .window = WindowKind::later_layers,
                  .defaults = {{{"max_position_embeddings", 32768}, {"num_key_value_heads", 32}, {"head_dim", 128}}}},
     Architecture{.name = "Qwen3MoeForCausalLM", .model_type = "qwen3_moe",
-                 .head_norms = true, .biases = BiasKind::by_attention_bias, .window = WindowKind::use_sliding_window,
+                 .head_norms = true, .biases = BiasKind::by_attention_bias, .window = WindowKind::every_layer_if_used,
                  .mixture = &qwen3_moe,
                  .defaults = {{{"max_position_embeddings", 32768}, {"num_key_value_heads", 4}, {"num_experts_per_tok", 8}}}},
     Architecture{.name = "DeepseekV2ForCausalLM", .model_type = "deepseek_v2", .family = Family::mla,

@@ -25,11 +25,14 @@ enum class BiasKind {
   queries_keys_values,  ///< these three, unless the config has `qkv_bias` false
 };
 
-/// Whether attention looks back on a window of tokens only.
+/// Which layers look back on a window of `sliding_window` tokens only. All but Mistral and Mixtral do so only where
+/// `use_sliding_window` is set; the last two may have a list instead, `layer_types`.
 enum class WindowKind {
   none,
-  sliding_window,      ///< of so many, unless null
-  use_sliding_window,  ///< where this flag is set
+  every_layer,
+  every_layer_if_used,
+  later_layers,       ///< from `max_window_layers` on
+  even_early_layers,  ///< the even ones before `max_window_layers`
 };
 
 /// Whose rule of routing.

@@ -1,9 +1,8 @@
 #include "chapters/models/family.hpp"
 
 #include "chapters/models/config_field.hpp"
-#include "chapters/models/grouped_config.hpp"
-#include "chapters/models/model_sizes.hpp"
 #include "chapters/models/quantization_config.hpp"
+#include "chapters/models/window_config.hpp"
 #include "common/files/error.hpp"
 
 namespace kv {
@@ -18,15 +17,10 @@ void require_known_biases(const Json& config) {
       throw Error(config.at(key).where() + " is true; " + std::string(found.name) + " has no such biases");
 }
 
-void require_full_attention(const Json& config) {
-  const std::optional<index_t> window = sliding_window(config);
-  const index_t context = model_sizes(config).context;
-  if (window && *window < context)
-    throw Error(config.where() + ": sliding_window is " + std::to_string(*window) + ", shorter than the context of " +
-                std::to_string(context) + "; sliding windows are not supported");
-  for (index_t i = 0; config.has("layer_types") && i < config.at("layer_types").length(); ++i)
-    if (const Json type = config.at("layer_types").at(i); type.text() != "full_attention")
-      throw Error(type.where() + " is '" + type.text() + "'; only full_attention is supported");
+void require_known_windows(const Json& config) {
+  attention_window(config, 0);  // of the others only the words differ
+  for (index_t layer = 1; config.has("layer_types") && layer < config.at("layer_types").length(); ++layer)
+    attention_window(config, layer);
 }
 
 /// Options that would change the result and that the book does not compute.
@@ -36,7 +30,7 @@ void require_known_options(const Json& config) {
   if (config.has("per_layer_config"))
     throw Error(config.at("per_layer_config").where() + " is set; layers that differ like this are not supported");
   require_known_biases(config);
-  require_full_attention(config);
+  require_known_windows(config);
   require_known_quantization(config);
 }
 

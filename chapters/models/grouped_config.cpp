@@ -34,18 +34,7 @@ GroupedConfig grouped_config(const Json& config) {
   return {.heads = {H, key_value_heads(config, H), D, D},
           .head_norms = found.head_norms,
           .input_biases = everywhere || (found.biases == BiasKind::queries_keys_values && flag_field(config, "qkv_bias")),
-          .output_bias = everywhere,
-          .window = sliding_window(config)};
-}
-
-std::optional<index_t> sliding_window(const Json& config) {
-  const WindowKind kind = architecture(config).window;
-  const bool flagged = kind == WindowKind::use_sliding_window || (kind == WindowKind::none && config.contains("use_sliding_window"));
-  if (flagged && !flag_field(config, "use_sliding_window")) return std::nullopt;
-  const bool null = config.contains("sliding_window") && !config.has("sliding_window");
-  if (null || (kind == WindowKind::none && !flagged && !config.has("sliding_window"))) return std::nullopt;
-  const index_t window = size_field(config, "sliding_window");
-  return window == 0 ? std::nullopt : std::optional(window);
+          .output_bias = everywhere};
 }
 
 }  // namespace kv

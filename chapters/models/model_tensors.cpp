@@ -11,6 +11,7 @@
 #include "chapters/models/model_sizes.hpp"
 #include "chapters/models/quantization_config.hpp"
 #include "chapters/models/rope_config.hpp"
+#include "chapters/models/window_config.hpp"
 #include "common/files/error.hpp"
 
 namespace kv {
@@ -83,8 +84,10 @@ class Reader {
   std::set<std::string> read_;
 };
 
-GroupedTensors grouped_tensors(Reader& reader, const std::string& at) {
-  const GroupedConfig grouped = grouped_config(reader.config());
+GroupedTensors grouped_tensors(Reader& reader, index_t layer) {
+  const std::string at = reader.layer(layer) + "self_attn.";
+  GroupedConfig grouped = grouped_config(reader.config());
+  grouped.heads.window = attention_window(reader.config(), layer);
   const index_t H = grouped.heads.query_heads, G = grouped.heads.key_value_heads, D = grouped.heads.key_width;
   const index_t W = grouped.heads.value_width, M = model_sizes(reader.config()).width;
   const auto head_norm = [&](const char* name) { return grouped.head_norms ? reader.vector(at + name, D) : empty<1>({0}); };
@@ -97,7 +100,8 @@ GroupedTensors grouped_tensors(Reader& reader, const std::string& at) {
           .sizes = grouped.heads};
 }
 
-LatentTensors latent_tensors(Reader& reader, const std::string& at) {
+LatentTensors latent_tensors(Reader& reader, index_t layer) {
+  const std::string at = reader.layer(layer) + "self_attn.";
   const auto [sizes, biased] = latent_config(reader.config());
   const index_t M = sizes.width, H = sizes.heads, R = sizes.rank, queries = H * sizes.key_width();
   LatentTensors tensors{.query_down = {},
@@ -120,11 +124,10 @@ LatentTensors latent_tensors(Reader& reader, const std::string& at) {
 }
 
 AttentionTensors attention_tensors(Reader& reader, index_t layer) {
-  const std::string at = reader.layer(layer) + "self_attn.";
   if (has_cache_scales(reader.config()))
-    for (const char* scale : {"k_scale", "v_scale"}) reader.skip(at + scale);
-  if (family(reader.config()) == Family::gqa) return grouped_tensors(reader, at);
-  return latent_tensors(reader, at);
+    for (const char* scale : {"k_scale", "v_scale"}) reader.skip(reader.layer(layer) + "self_attn." + scale);
+  if (family(reader.config()) == Family::gqa) return grouped_tensors(reader, layer);
+  return latent_tensors(reader, layer);
 }
 
 SwiGluTensors swiglu_tensors(Reader& reader, const std::string& at, index_t F, index_t M, bool biased) {
@@ -190,6 +193,13 @@ AttentionTensors attention_tensors(const Checkpoint& checkpoint, index_t layer) 
 FeedForwardTensors feed_forward_tensors(const Checkpoint& checkpoint, index_t layer) {
   Reader reader(checkpoint);
   return feed_forward_tensors(reader, layer);
+}
+
+index_t shortest_window(const ModelTensors& tensors) {
+  index_t shortest = no_window;
+  for (const LayerTensors& layer : tensors.layers)
+    if (const auto* grouped = std::get_if<GroupedTensors>(&layer.attention)) shortest = std::min(shortest, grouped->sizes.window);
+  return shortest;
 }
 
 ModelTensors model_tensors(const Checkpoint& checkpoint) {

@@ -68,6 +68,9 @@ struct ModelTensors {
 /// out, or a field of config.json
 ModelTensors model_tensors(const Checkpoint& checkpoint);
 
+/// Of all layers; no_window: every token sees all before it.
+index_t shortest_window(const ModelTensors& tensors);
+
 /// Halves of one layer.
 AttentionTensors attention_tensors(const Checkpoint& checkpoint, index_t layer);
 FeedForwardTensors feed_forward_tensors(const Checkpoint& checkpoint, index_t layer);

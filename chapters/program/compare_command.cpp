@@ -9,7 +9,7 @@ namespace {
 void run(const Arguments& arguments) {
   apply_threads(arguments);
   const Checkpoint checkpoint = open_checkpoint(arguments);
-  const std::vector<Stage> chosen = chosen_stages(arguments, stages(family(checkpoint.config())));
+  const std::vector<Stage> chosen = chosen_stages(arguments, stages(checkpoint));
   const Tokenizer tokenizer = open_tokenizer(checkpoint);
   const std::vector<Token> prompt = encode_prompt(checkpoint, tokenizer, arguments.text_or("--prompt", shipped_prompt));
   if (prompt.empty()) throw Error("the prompt is empty: there is nothing to continue");

@@ -2,6 +2,7 @@
 #include <map>
 
 #include "chapters/models/cache_bytes.hpp"
+#include "chapters/models/window_config.hpp"
 #include "chapters/program/session.hpp"
 #include "chapters/studies/memory_budget.hpp"
 #include "common/text/table.hpp"
@@ -73,6 +74,18 @@ JsonObject describe(const Layout& layout, index_t layers) {
   return object;
 }
 
+/// Layers that look back on so many tokens only; none: {0, no_window}.
+struct Windows {
+  index_t layers, tokens;
+};
+
+Windows windows_of(const Json& config, index_t layers) {
+  Windows found{0, no_window};
+  for (index_t layer = 0; layer < layers; ++layer)
+    if (const index_t window = attention_window(config, layer); window != no_window) found = {found.layers + 1, window};
+  return found;
+}
+
 void run(const Arguments& arguments) {
   const std::filesystem::path directory =
       arguments.has("--model") ? std::filesystem::path(arguments.text("--model")) : shipped_gqa();
@@ -81,6 +94,7 @@ void run(const Arguments& arguments) {
   const ModelSizes sizes = model_sizes(config);
   const std::vector<Layout> kinds = layouts(config);
   const std::optional<Checkpoint> weights = weights_of(directory);
+  const Windows windows = windows_of(config, sizes.layers);
 
   if (arguments.has("--json")) {
     std::vector<JsonObject> list;
@@ -93,6 +107,7 @@ void run(const Arguments& arguments) {
         .set("width", sizes.width)
         .set("vocabulary", sizes.vocabulary)
         .set("context", sizes.context);
+    if (windows.layers != 0) object.set("windowed_layers", windows.layers).set("window", windows.tokens);
     if (weights) object.set("parameters", weights->parameters()).set("weight_bytes", weights->bytes()).set("weight_bytes_by_dtype", describe_dtypes(*weights));
     std::vector<JsonObject> formats;
     for (const std::string_view stage : counted_stages(config)) formats.push_back(describe_format(config, stage));
@@ -103,6 +118,9 @@ void run(const Arguments& arguments) {
             << name(kind) << "\n"
             << sizes.layers << " layers, width " << sizes.width << ", vocabulary " << grouped(sizes.vocabulary)
             << ", context " << grouped(sizes.context) << "\n";
+  if (windows.layers != 0)
+    std::cout << windows.layers << " of " << sizes.layers << " layers look back on a window of " << grouped(windows.tokens)
+              << " tokens: stage ring keeps no more rows of these\n";
   if (weights)
     std::cout << grouped(weights->parameters()) << " parameters, " << grouped(weights->bytes()) << " bytes of weights\n"
               << dtypes_text(*weights) << "\n\n";

@@ -113,8 +113,22 @@ class Reference:
         y = self.rope_settings
         return d**-0.5 * (m(y["factor"], y["mscale_all_dim"]) ** 2 if self.rope_type == "yarn" else 1.0)
 
-    def visible(self, t):
-        return np.tril(np.ones((t, t), bool))
+    def slides(self, layer):
+        config, family = self.config, self.config["model_type"]
+        if not config.get("sliding_window") or not config.get("use_sliding_window", not family.startswith("qwen")):
+            return False
+        if "layer_types" in config and family != "qwen3_moe":
+            return config["layer_types"][layer] == "sliding_attention"
+        if family == "qwen2_moe":
+            return layer % 2 == 0 and layer < config["max_window_layers"]
+        return family not in ("qwen2", "qwen3") or layer >= config["max_window_layers"]
+
+    def window(self):
+        return self.config["sliding_window"]
+
+    def visible(self, t, layer):
+        causal = np.tril(np.ones((t, t), bool))
+        return causal & ~np.tril(causal, -self.window()) if self.slides(layer) else causal
 
     def spread_over_heads(self, x):
         return x.repeat(self.heads // x.shape[1], axis=1)
@@ -150,7 +164,7 @@ class Reference:
     def attention(self, x, at):
         q, k, v = (self.mla_heads if self.deepseek else self.gqa_heads)(x, at)
         scores = np.einsum("thd,shd->hts", q, k) * self.scale(q.shape[-1])
-        p = softmax(np.where(self.visible(len(x)), scores, -np.inf))
+        p = softmax(np.where(self.visible(len(x), int(at.split(".")[-3])), scores, -np.inf))
         return self.linear(np.einsum("hts,shd->thd", p, v).reshape(len(x), -1), at + "o_proj")
 
     # feed-forward
@@ -243,7 +257,16 @@ class WithoutMagnitude(Reference):
     def magnitude(self): return 1.0
 
 class SeesTheFuture(Reference):
-    def visible(self, t): return np.tril(np.ones((t, t), bool), 1)
+    def visible(self, t, layer): return super().visible(t, layer) | np.eye(t, k=1, dtype=bool)
+
+class WithoutWindow(Reference):
+    def slides(self, layer): return False
+
+class WindowOneLonger(Reference):
+    def window(self): return super().window() + 1
+
+class OtherLayersSlide(Reference):
+    def slides(self, layer): return not super().slides(layer)
 
 class HeadsInterleavedOverGroups(Reference):
     """Query head h reads key head h mod G instead of h div (H/G)."""
@@ -292,12 +315,14 @@ class WithoutKeyBias(Reference):
 def mistakes_for(reference: Reference) -> list[type]:
     config, moe = reference.config, any("experts." in name for name in reference.w)
     groups = config.get("topk_method") == "group_limited_greedy" or reference.v3
+    slides = any(map(reference.slides, range(config["num_hidden_layers"])))
     grouped_heads = 1 < config["num_key_value_heads"] < reference.heads
     applies = {
         WithoutScale: True, SeesTheFuture: True, OtherRopeLayout: True,
         WithoutRopeScaling: reference.rope_type != "default",
         WithoutMscaleInScores: reference.rope_type == "yarn", MscaleForMscaleAllDim: reference.rope_type == "yarn",
         WithoutMagnitude: reference.rope_type == "yarn",
+        WithoutWindow: slides, WindowOneLonger: slides, OtherLayersSlide: slides,
         HeadsInterleavedOverGroups: grouped_heads, WithoutHeadNorm: config["model_type"].startswith("qwen3"),
         LatentScale: reference.deepseek, WithoutLatentNorm: reference.deepseek,
         ValuesBeforeKeys: reference.deepseek and config.get("v_head_dim") != config.get("qk_nope_head_dim"),

@@ -9,6 +9,7 @@ Files of a case
   config_other_spelling.json  the same model in the other spelling
   model.safetensors           or shards with model.safetensors.index.json
   tokens.npy                  int32 [tokens]
+  greedy.npy                  of some: int32 [more], the tokens with the largest logits, one after the other
   logits.npy                  float32 [tokens, vocab], one forward pass over all tokens
   experts.npy                 MoE only: int32 [moe_layers, tokens, k], ascending ids
   expert_weights.npy          float32, same shape and order: what each expert's output is multiplied by
@@ -40,6 +41,7 @@ LLAMA = dict(
     model_type="llama", vocab_size=97, hidden_size=40, intermediate_size=56, num_hidden_layers=2, num_attention_heads=4,
     num_key_value_heads=4, rms_norm_eps=1e-5, max_position_embeddings=512, rope_theta=10000.0,
 )
+WINDOW = dict(use_sliding_window=True, sliding_window=16)
 QWEN3 = dict(
     model_type="qwen3", vocab_size=101, hidden_size=40, intermediate_size=72, num_hidden_layers=2, num_attention_heads=4,
     num_key_value_heads=2, head_dim=16, rms_norm_eps=1e-6, max_position_embeddings=512, rope_theta=1000000.0,
@@ -104,6 +106,7 @@ class Case:
     scale_dtype: torch.dtype = torch.float32  # of fp8 blocks
     fused: bool = False             # experts in two tensors for all of them, as transformers 5 keeps them in memory
     base_names: bool = False        # tensors named as in a file of the model without its output matrix
+    greedy: int = 0                 # tokens that are generated after the prompt
     mtp_layer: bool = False         # add tensors of one layer past the last, as published DeepSeek-V3 checkpoints do
     published: dict = field(default_factory=dict)  # keys that only the published spelling has
 
@@ -154,6 +157,14 @@ CASES = [
         scale_dtype=torch.bfloat16, dtype=torch.bfloat16),
     Case("qwen3-moe-fused", QWEN3_MOE | dict(norm_topk_prob=True), fused=True),
     Case("deepseek-v3-biases", V3 | DENSE | dict(kv_lora_rank=36, attention_bias=True)),
+    Case("mistral-window", MISTRAL | dict(sliding_window=16), "published", greedy=24),
+    Case("mixtral-window", MIXTRAL | dict(sliding_window=15), "published", greedy=24),
+    Case("qwen2-window", QWEN2 | dict(
+        num_hidden_layers=4, use_sliding_window=True, sliding_window=11, max_window_layers=2), "published", greedy=24),
+    Case("qwen2-moe-window", QWEN2_MOE | dict(norm_topk_prob=False, **WINDOW, max_window_layers=2), "published", greedy=24),
+    Case("qwen3-layer-types", QWEN3 | dict(
+        num_hidden_layers=3, **WINDOW, layer_types=["sliding_attention", "full_attention", "sliding_attention"]), greedy=24),
+    Case("qwen3-moe-window", QWEN3_MOE | dict(norm_topk_prob=True, **WINDOW), "published", greedy=24),
 ]
 
 
@@ -187,8 +198,9 @@ def published_spelling(config: dict, case: Case) -> dict:
         del config["head_dim"]  # Llama 2 and 3 leave it out: hidden_size / num_attention_heads
     if family in ("mistral", "mixtral") and config["head_dim"] in (None, config["hidden_size"] // config["num_attention_heads"]):
         del config["head_dim"]
-    if family.startswith("qwen"):
+    if family.startswith("qwen") and "layer_types" not in case.config:
         config.pop("layer_types", None)
+    if family.startswith("qwen") and not config["use_sliding_window"]:
         config.update(max_window_layers=28, use_sliding_window=False, sliding_window=None)
     if family == "qwen3_moe":
         config["num_experts"] = config.pop("num_local_experts")
@@ -434,6 +446,15 @@ def choose_tokens(model, case: Case) -> tuple[np.ndarray, list[Routing]]:
     raise RuntimeError(f"{case.name}: no tokens without near-ties")
 
 
+def continue_greedily(model, tokens: np.ndarray, count: int) -> np.ndarray:
+    text = list(tokens)
+    for _ in range(count):
+        second, first = np.sort(forward(model, np.array(text))[-1])[-2:]
+        assert first - second > 1e-3, "nearly a tie: another draw of tokens is needed"
+        text.append(int(np.argmax(forward(model, np.array(text))[-1])))
+    return np.array(text[len(tokens):])
+
+
 def save_array(path: Path, array: np.ndarray, dtype: str) -> None:
     np.save(path, np.ascontiguousarray(array.astype(dtype)))
 
@@ -457,6 +478,8 @@ def make_case(case: Case) -> None:
     assert np.array_equal(logits, forward(load(folder, case, "config_other_spelling.json"), tokens)), "the spellings differ"
     save_array(folder / "tokens.npy", tokens, "<i4")
     save_array(folder / "logits.npy", logits, "<f4")
+    if case.greedy:
+        save_array(folder / "greedy.npy", continue_greedily(model, tokens, case.greedy), "<i4")
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(f"{case.name:32} {size / 1000:4.0f} kB  {case.tokens:3} tokens  logits {logits.std():.1f} rms, {np.abs(logits).max():.0f} max")
     if routings:

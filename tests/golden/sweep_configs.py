@@ -22,7 +22,8 @@ from transformers import AutoModelForCausalLM
 HERE = Path(__file__).parent
 CASES = ["llama-gqa", "llama-biases", "llama-tied", "llama3-rope", "mistral", "mixtral", "qwen2", "qwen2-moe", "qwen3", "qwen3-biases",
          "qwen3-moe", "deepseek-v2-lite", "deepseek-v2-group", "deepseek-v2-yarn", "deepseek-v3-moe", "deepseek-v3-yarn",
-         "deepseek-v3-biases"]
+         "deepseek-v3-biases", "mistral-window", "mixtral-window", "qwen2-window", "qwen2-moe-window", "qwen3-layer-types",
+         "qwen3-moe-window"]
 SPELLINGS = ["config.json", "config_other_spelling.json"]
 TOLERANCE = 1e-4  # of the largest logit
 
