@@ -69,7 +69,7 @@ std::string list(const std::vector<Token>& tokens) {
   return text;
 }
 
-const Words commands{"tour", "stages", "generate", "chat", "compare", "bench", "logits", "inspect", "budget", "perplexity", "needle", "quantise"};
+const Words commands{"tour", "stages", "generate", "chat", "compare", "bench", "logits", "inspect", "budget", "perplexity", "needle", "quantise", "tokenise"};
 const std::string tiny = std::string(KV_DATA) + "/tiny-gqa";
 
 /// Names of the stages that serve the shipped GQA model, with the exact ones told apart.
@@ -659,10 +659,81 @@ TEST_CASE("chat: what does not fit is an error when nobody sits there", "[cli]")
   const Finished finished = kvbook({"chat", "--model", tiny, "--capacity", "16", "--max-new-tokens", "6"}, "Tell me a very long story about a dog, a cat and a bird.\n");
   CHECK(finished.exit_code == 1);
   CHECK(holds(finished.err, "kvbook: error: "));
-  CHECK(holds(finished.err, "capacity of 16"));
+  CHECK(holds(finished.err, "room for 16: this turn alone is too long"));
   CHECK(output_of({"chat", "--model", tiny}, "") == "");
   CHECK(output_of({"chat", "--model", tiny}, "/quit\nnot read\n") == "");
   CHECK(holds(failure_of({"chat", "--model", tiny, "--capacity", "100000"}, 1), "context"));
+}
+
+TEST_CASE("chat uses all the room there is, and then refuses or forgets whole turns", "[cli]") {
+  const TemporaryDirectory model;  // the shipped one, with a template that knows what a system says
+  for (const auto& entry : std::filesystem::directory_iterator(tiny))
+    std::filesystem::copy(entry.path(), model.path() / entry.path().filename());
+  model.write("chat_template.jinja", "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:");
+  const std::string input = "Tell me a story about a dog.\nAnd then what did it do?\nWhy?\nTell me more about the dog and the cat.\n";
+  const auto chat = [&](const Words& more) {
+    Words words{"chat", "--model", model.path().string(), "--capacity", "75", "--max-new-tokens", "20", "--temperature", "0", "--system", "You are kind."};
+    words.insert(words.end(), more.begin(), more.end());
+    return kvbook(words, input);
+  };
+  const Finished refused = chat({});
+  CAPTURE(refused.out, refused.err);
+  CHECK(refused.exit_code == 1);
+  CHECK(holds(refused.out, "[cut: the conversation fills all of its 75 tokens]"));  // less room than an answer might need is no error
+  CHECK(holds(refused.err, "room for 75: --when-full forget"));
+
+  const Finished forgot = chat({"--when-full", "forget"});
+  CHECK(forgot.exit_code == 0);
+  CHECK(forgot.err.empty());
+  const std::vector<index_t> reused = reused_tokens(forgot.out);
+  CAPTURE(forgot.out);
+  REQUIRE(reused.size() == 4);
+  CHECK(holds(forgot.out, " turn forgotten]"));
+  CHECK(reused.back() > 5);  // what the system said is still in front, and still held
+  const auto answer = [](const std::string& out) { return out.substr(0, out.find('[')); };
+  CHECK(answer(chat({"--when-full", "forget", "--stage", "uncached"}).out) == answer(forgot.out));
+
+  const Finished streamed = kvbook({"chat", "--model", tiny, "--stage", "streaming", "--budget", "40", "--max-new-tokens", "20"}, input);
+  CHECK(streamed.exit_code == 0);
+  CHECK(reused_tokens(streamed.out).size() == 4);
+  CHECK(holds(failure_of({"chat", "--model", tiny, "--when-full", "panic"}, 2), "--when-full must be refuse or forget, not 'panic'"));
+}
+
+TEST_CASE("tokenise gives the ids of Hugging Face tokenizers, from a text, a file or what comes in", "[cli]") {
+  const TemporaryDirectory files;
+  const std::string file = (files.path() / "text").string();
+  for (const char* name : {"llama3", "llama2", "qwen"}) {
+    const std::filesystem::path model = std::filesystem::path(KV_GOLDEN) / "tokenizers" / name;
+    const Json cases = Json::read(model / "cases.json");
+    for (index_t i = 1; i < cases.length(); i += 9) {
+      const std::string text = cases.at(i).at("text").text();
+      if (text.empty() || text.find('\0') != text.npos) continue;
+      CAPTURE(name, text);
+      files.write("text", text);
+      const Words base{"tokenise", "--model", model.string(), "--json"};
+      const auto ids = [&](Words words, const std::string& input) {
+        const Json found = Json::parse(output_of(words, input), "output").at("ids");
+        std::vector<index_t> result;
+        for (index_t n = 0; n < found.length(); ++n) result.push_back(found.at(n).size());
+        return result;
+      };
+      const auto with = [&](const Words& more) {
+        Words words = base;
+        words.insert(words.end(), more.begin(), more.end());
+        return words;
+      };
+      const Json wanted = cases.at(i).at("ids_with_special");
+      std::vector<index_t> expected;
+      for (index_t n = 0; n < wanted.length(); ++n) expected.push_back(wanted.at(n).size());
+      if (text[0] != '@') CHECK(ids(with({"--", text}), "") == expected);
+      CHECK(ids(with({"@" + file}), "") == expected);
+      CHECK(ids(base, text) == expected);
+    }
+  }
+  CHECK(output_of({"tokenise", "--model", (std::filesystem::path(KV_GOLDEN) / "tokenizers/llama3").string(), " a"}) == "631\t<|begin_of_text|>\n451\t\u0120a\n");
+  CHECK(holds(failure_of({"tokenise", "--model", tiny, "two", "words"}, 2), "one TEXT only"));
+  CHECK(holds(failure_of({"tokenise", "--model", tiny, "@/nonexistent"}, 1), "/nonexistent"));
+  CHECK(holds(failure_of({"tokenise", "--model", tiny, "--nonsense"}, 2), "unknown option"));
 }
 
 // ---- 8-bit integers, and what they cost ----

@@ -33,8 +33,7 @@ struct Question {
 };
 
 Question read_question(const Arguments& arguments) {
-  const std::filesystem::path directory =
-      arguments.has("--model") ? std::filesystem::path(arguments.text("--model")) : shipped_gqa();
+  const std::filesystem::path directory = model_directory(arguments);
   Question question{.config = Json::read(directory / "config.json"),
                     .weight_bytes = std::nullopt,
                     .memory = parse_memory(arguments.text("--memory")),

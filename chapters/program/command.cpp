@@ -14,10 +14,27 @@ const Option& find_option(const std::vector<Option>& options, std::string_view n
   return *found;
 }
 
+/// The word that stands alone, if the command takes one.
+const Option* find_operand(const std::vector<Option>& options) {
+  const auto found = std::ranges::find_if(options, [](const Option& option) { return !option.name.starts_with("--"); });
+  return found == options.end() ? nullptr : &*found;
+}
+
 }  // namespace
 
 Arguments::Arguments(const std::vector<std::string>& words, const std::vector<Option>& options) {
+  const Option* const operand = find_operand(options);
+  bool only_operands = false;
   for (index_t i = 0; i < words.size(); ++i) {
+    if (operand && !only_operands && words[i] == "--") {
+      only_operands = true;
+      continue;
+    }
+    if (operand && (only_operands || !words[i].starts_with("-"))) {
+      if (!values_.emplace(operand->name, words[i]).second)
+        throw UsageError("one " + std::string(operand->name) + " only: put quotes around several words");
+      continue;
+    }
     const index_t equals = words[i].starts_with("--") ? words[i].find('=') : std::string::npos;
     const std::string name = words[i].substr(0, equals);
     const Option& option = find_option(options, name);

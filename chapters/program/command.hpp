@@ -10,9 +10,9 @@
 
 namespace kv {
 
-/// One option. Without a value it is a flag.
+/// One option. Without a value it is a flag. A name without dashes is a word that stands alone.
 struct Option {
-  std::string_view name;   ///< "--model"
+  std::string_view name;   ///< "--model", or "TEXT"
   std::string_view value;  ///< "DIR", or empty
   std::string_view help;
 };
@@ -20,6 +20,7 @@ struct Option {
 /// What was given on the command line. Every access names the option in its errors.
 class Arguments {
  public:
+  /// What follows "--" is no option, whatever it begins with.
   /// @throws UsageError for an option that is unknown, stands twice or lacks its value
   Arguments(const std::vector<std::string>& words, const std::vector<Option>& options);
 
@@ -51,6 +52,6 @@ index_t parse_size(std::string_view text, std::string_view what);
 
 extern const Command stages_command, tour_command, generate_command, logits_command, compare_command, bench_command,
     inspect_command, chat_command, experts_command, balance_command, perplexity_command, needle_command, quantise_command,
-    gpu_bench_command, budget_command;
+    gpu_bench_command, budget_command, tokenise_command;
 
 }  // namespace kv

@@ -10,8 +10,8 @@ void run(const Arguments& arguments) {
   apply_threads(arguments);
   const Checkpoint checkpoint = open_checkpoint(arguments);
   const std::vector<Stage> chosen = chosen_stages(arguments, stages(checkpoint));
-  const Tokenizer tokenizer = open_tokenizer(checkpoint);
-  const std::vector<Token> prompt = encode_prompt(checkpoint, tokenizer, arguments.text_or("--prompt", shipped_prompt));
+  const Tokenizer tokenizer = open_tokenizer(checkpoint.directory());
+  const std::vector<Token> prompt = encode_prompt(checkpoint.directory(), tokenizer, arguments.text_or("--prompt", shipped_prompt));
   if (prompt.empty()) throw Error("the prompt is empty: there is nothing to continue");
   const index_t max_new_tokens = arguments.size_or("--max-new-tokens", 64, 1);
   const auto runs = run_stages(checkpoint, chosen, prompt, [=](const Stage&) { return max_new_tokens; }, [](Token) {});

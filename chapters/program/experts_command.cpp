@@ -26,7 +26,7 @@ struct Text {
 /// At most as many tokens as asked for and as the model can look back on.
 std::vector<Token> first_tokens(const Checkpoint& checkpoint, const Tokenizer& tokenizer, const Arguments& arguments,
                                 const std::string& text) {
-  std::vector<Token> tokens = encode_prompt(checkpoint, tokenizer, text);
+  std::vector<Token> tokens = encode_prompt(checkpoint.directory(), tokenizer, text);
   const index_t limit = std::min(arguments.size_or("--tokens", default_tokens, 2), model_sizes(checkpoint.config()).context);
   tokens.resize(std::min(tokens.size(), limit));
   return tokens;
@@ -34,7 +34,7 @@ std::vector<Token> first_tokens(const Checkpoint& checkpoint, const Tokenizer& t
 
 std::vector<Text> texts(const Checkpoint& checkpoint, const Arguments& arguments) {
   if (arguments.has("--prompt") == arguments.has("--file")) throw UsageError("give either --prompt or --file");
-  const Tokenizer tokenizer = open_tokenizer(checkpoint);
+  const Tokenizer tokenizer = open_tokenizer(checkpoint.directory());
   std::vector<Text> result;
   const auto add = [&](const std::string& name, const std::string& text) {
     show_progress(name + " ...");

@@ -11,9 +11,9 @@ void run(const Arguments& arguments) {
   const Stage stage = chosen_stage(arguments, "preallocated");
   apply_threads(arguments);
   const Checkpoint checkpoint = open_checkpoint(arguments);
-  const Tokenizer tokenizer = open_tokenizer(checkpoint);
+  const Tokenizer tokenizer = open_tokenizer(checkpoint.directory());
   const std::string prompt = arguments.text("--prompt");
-  const std::vector<Token> tokens = encode_prompt(checkpoint, tokenizer, prompt);
+  const std::vector<Token> tokens = encode_prompt(checkpoint.directory(), tokenizer, prompt);
   if (tokens.empty()) throw Error("the prompt is empty: there is nothing to continue");
 
   const bool json = arguments.has("--json");

@@ -87,8 +87,7 @@ Windows windows_of(const Json& config, index_t layers) {
 }
 
 void run(const Arguments& arguments) {
-  const std::filesystem::path directory =
-      arguments.has("--model") ? std::filesystem::path(arguments.text("--model")) : shipped_gqa();
+  const std::filesystem::path directory = model_directory(arguments);
   const Json config = Json::read(directory / "config.json");
   const Family kind = family(config);
   const ModelSizes sizes = model_sizes(config);

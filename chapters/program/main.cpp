@@ -17,7 +17,7 @@ constexpr std::array commands{&kv::tour_command,   &kv::stages_command,  &kv::ge
                               &kv::compare_command, &kv::bench_command, &kv::logits_command,   &kv::inspect_command,
                               &kv::budget_command,
                               &kv::experts_command, &kv::balance_command, &kv::perplexity_command, &kv::needle_command,
-                              &kv::quantise_command,  &kv::gpu_bench_command};
+                              &kv::quantise_command,  &kv::gpu_bench_command, &kv::tokenise_command};
 
 void print_help() {
   std::cout << "kvbook: an executable book about the KV cache in LLM inference\n\n"
@@ -37,7 +37,10 @@ std::vector<kv::Option> options_of(const Command& command) {
 
 void print_help(const Command& command) {
   std::cout << "kvbook " << command.name << ": " << command.summary << "\n\nusage: kvbook " << command.name
-            << (command.options.empty() ? "" : " [OPTION ...]") << "\n\noptions:\n";
+            << (command.options.empty() ? "" : " [OPTION ...]");
+  for (const kv::Option& option : command.options)
+    if (!option.name.starts_with("--")) std::cout << " [" << option.name << "]";
+  std::cout << "\n\noptions:\n";
   for (const kv::Option& option : options_of(command))
     std::cout << "  " << std::left << std::setw(26) << std::string(option.name) + " " + std::string(option.value)
               << option.help << "\n";

@@ -101,7 +101,7 @@ Haystack read_haystack(const Checkpoint& checkpoint, const Tokenizer& tokenizer,
                        const Arguments& arguments) {
   const std::filesystem::path hay =
       arguments.text_or("--hay", std::string(KV_DATA) + "/held_out/hay.txt");
-  return Haystack(tokenizer, encode_prompt(checkpoint, tokenizer, ""), read_text(hay),
+  return Haystack(tokenizer, encode_prompt(checkpoint.directory(), tokenizer, ""), read_text(hay),
                   read_needle_task(task_file(checkpoint, arguments)));
 }
 
@@ -218,7 +218,7 @@ HeatMap heat_map(const Checkpoint& checkpoint, const Grid& grid, const std::vect
 void run(const Arguments& arguments) {
   apply_threads(arguments);
   const Checkpoint checkpoint = open_checkpoint(arguments);
-  const Tokenizer tokenizer = open_tokenizer(checkpoint);
+  const Tokenizer tokenizer = open_tokenizer(checkpoint.directory());
   const Haystack haystack = read_haystack(checkpoint, tokenizer, arguments);
   const Grid grid = read_grid(arguments, checkpoint, haystack);
   const std::vector<Line> lines = run_grid(checkpoint, haystack, grid);

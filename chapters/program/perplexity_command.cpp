@@ -19,10 +19,10 @@ struct Text {
 
 /// All files are read before anything is computed: a wrong name should not be found out after an hour.
 std::vector<Text> read_texts(const Checkpoint& checkpoint, const std::vector<std::string>& files) {
-  const Tokenizer tokenizer = open_tokenizer(checkpoint);
+  const Tokenizer tokenizer = open_tokenizer(checkpoint.directory());
   std::vector<Text> texts;
   for (const std::string& file : files) {
-    texts.push_back({file, encode_prompt(checkpoint, tokenizer, read_text(file)), {}});
+    texts.push_back({file, encode_prompt(checkpoint.directory(), tokenizer, read_text(file)), {}});
     if (texts.back().tokens.size() < 2) throw Error(file + ": has fewer than two tokens, so there is nothing to predict");
   }
   return texts;

@@ -13,8 +13,7 @@
 namespace kv {
 namespace {
 
-std::optional<Json> optional_file(const Checkpoint& checkpoint, std::string_view name) {
-  const std::filesystem::path file = checkpoint.directory() / name;
+std::optional<Json> optional_file(const std::filesystem::path& file) {
   if (!std::filesystem::exists(file)) return std::nullopt;
   return Json::read(file);
 }
@@ -32,9 +31,11 @@ std::string megabytes(std::size_t bytes) { return grouped(bytes / 1000000) + " M
 std::filesystem::path shipped_gqa() { return std::filesystem::path(KV_DATA) / "tiny-gqa"; }
 std::filesystem::path shipped_mla() { return std::filesystem::path(KV_DATA) / "tiny-mla"; }
 
-Checkpoint open_checkpoint(const Arguments& arguments) {
-  return Checkpoint(arguments.has("--model") ? std::filesystem::path(arguments.text("--model")) : shipped_gqa());
+std::filesystem::path model_directory(const Arguments& arguments) {
+  return arguments.has("--model") ? std::filesystem::path(arguments.text("--model")) : shipped_gqa();
 }
+
+Checkpoint open_checkpoint(const Arguments& arguments) { return Checkpoint(model_directory(arguments)); }
 
 std::optional<Checkpoint> weights_of(const std::filesystem::path& directory) {
   if (std::filesystem::exists(directory / "model.safetensors") ||
@@ -43,7 +44,7 @@ std::optional<Checkpoint> weights_of(const std::filesystem::path& directory) {
   return std::nullopt;
 }
 
-Tokenizer open_tokenizer(const Checkpoint& checkpoint) { return Tokenizer(checkpoint.directory() / "tokenizer.json"); }
+Tokenizer open_tokenizer(const std::filesystem::path& directory) { return Tokenizer(directory / "tokenizer.json"); }
 
 std::string read_text(const std::filesystem::path& file) {
   std::ifstream stream(file, std::ios::binary);
@@ -52,9 +53,9 @@ std::string read_text(const std::filesystem::path& file) {
   return text;
 }
 
-std::vector<Token> encode_prompt(const Checkpoint& checkpoint, const Tokenizer& tokenizer, std::string_view text) {
+std::vector<Token> encode_prompt(const std::filesystem::path& directory, const Tokenizer& tokenizer, std::string_view text) {
   std::vector<Token> tokens = tokenizer.encode_with_special(text);
-  const std::optional<Json> config = optional_file(checkpoint, "tokenizer_config.json");
+  const std::optional<Json> config = optional_file(directory / "tokenizer_config.json");
   if (!config || !config->has("add_bos_token") || !config->at("add_bos_token").flag()) return tokens;
   // Published DeepSeek tokenizers add the token here and not in tokenizer.json; others say it in both places.
   const Json bos = config->at("bos_token");

@@ -29,8 +29,10 @@ std::filesystem::path shipped_mla();
 inline constexpr std::string_view shipped_prompt = "Once upon a time, there was a fox named Tom.";
 
 /// --model, or the smaller of the shipped models.
+std::filesystem::path model_directory(const Arguments& arguments);
 Checkpoint open_checkpoint(const Arguments& arguments);
-Tokenizer open_tokenizer(const Checkpoint& checkpoint);
+/// A directory needs no weights to have one.
+Tokenizer open_tokenizer(const std::filesystem::path& directory);
 
 /// Weights may be absent where config.json alone will do.
 std::optional<Checkpoint> weights_of(const std::filesystem::path& directory);
@@ -39,7 +41,7 @@ std::optional<Checkpoint> weights_of(const std::filesystem::path& directory);
 std::string read_text(const std::filesystem::path& file);
 
 /// The prompt's token ids, with the begin-of-text token where the tokenizer or tokenizer_config.json asks for one.
-std::vector<Token> encode_prompt(const Checkpoint& checkpoint, const Tokenizer& tokenizer, std::string_view text);
+std::vector<Token> encode_prompt(const std::filesystem::path& directory, const Tokenizer& tokenizer, std::string_view text);
 
 /// The checkpoint's generation_config.json, overridden by what was given.
 /// @param max_new_tokens unless --max-new-tokens says otherwise

@@ -43,14 +43,14 @@ void explain(const std::vector<StageRun>& runs) {
 
 void show(const std::filesystem::path& model, const std::vector<Stage>& chosen, const Arguments& arguments) {
   const Checkpoint checkpoint(model);
-  const Tokenizer tokenizer = open_tokenizer(checkpoint);
+  const Tokenizer tokenizer = open_tokenizer(checkpoint.directory());
   const std::string prompt = arguments.text_or("--prompt", shipped_prompt);
   std::cout << "One model, one prompt, " << chosen.size() << " ways to attend.\nmodel: " << model.filename().string()
             << ", " << name(family(checkpoint.config())) << ", " << grouped(checkpoint.parameters())
             << " parameters\n\n" << chosen.front().name << " writes:\n\n  " << prompt << std::flush;
   TextStream stream(tokenizer);
   const index_t asked = arguments.size_or("--max-new-tokens", 200, 1);
-  const auto runs = run_stages(checkpoint, chosen, encode_prompt(checkpoint, tokenizer, prompt),
+  const auto runs = run_stages(checkpoint, chosen, encode_prompt(checkpoint.directory(), tokenizer, prompt),
                                [&](const Stage& stage) { return is_slow(stage) ? std::min(asked, tokens_on_cpu_runtime) : asked; },
                                [&](Token token) { std::cout << stream.push(token) << std::flush; });
   std::cout << stream.finish() << "\n\n";

@@ -189,6 +189,8 @@ std::optional<Token> Tokenizer::find(std::string_view token) const {
   return found != tables_->added.end() ? std::optional(found->second) : tables_->model.find(token);
 }
 
+const std::string& Tokenizer::spelling(Token token) const { return tables_->entries.at(token).text; }
+
 bool Tokenizer::is_special(Token token) const {
   const auto entry = tables_->entries.find(token);
   return entry != tables_->entries.end() && entry->second.special;

@@ -45,6 +45,8 @@ class Tokenizer {
 
   /// The id of a token by its text as the file writes it, if there is one.
   std::optional<Token> find(std::string_view token) const;
+  /// A token as the file writes it.  @throws std::out_of_range for an unknown id
+  const std::string& spelling(Token token) const;
   bool is_special(Token token) const;
   /// Largest id + 1.
   index_t size() const;
