@@ -29,7 +29,7 @@ namespace {
 
 constexpr Equality exact{};
 constexpr Equality on_device{1e-4, "sums in the order of threads and tiles; prompts as two bf16 numbers each, 16 bits"};
-constexpr Equality absorbed{1e-5, "q.(Wc) is computed as (W'q).c, another order of the sums"};
+constexpr Equality absorbed{1e-5, "q.(Wc) is computed as (W'q).c, another order of the sums", "uncached", true};
 constexpr Equality forgets{.reason = "rows between the sinks and the window are forgotten", .lossy = true};
 constexpr Equality rounds{.reason = "stored rows are rounded", .lossy = true};
 const std::vector<Family> every_family{Family::gqa, Family::mla}, latent{Family::mla};

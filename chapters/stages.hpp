@@ -18,9 +18,10 @@ namespace kv {
 
 /// What a stage promises: how its logits compare with those of another one.
 struct Equality {
-  double tolerance = 0.0;        ///< relative to the largest logit; 0: equal bit for bit
+  double tolerance = 0.0;        ///< relative to the largest logit, for a few layers; 0: equal bit for bit
   std::string_view reason = {};  ///< why not bit for bit; empty when it is
   std::string_view reference = "uncached";
+  bool other_sums = false;  ///< attention's own, in another order: compare tries what that may do to this very model
   bool lossy = false;  ///< it forgets or rounds on purpose: what that costs is measured and not promised
 
   bool exact() const { return tolerance == 0.0 && !lossy; }

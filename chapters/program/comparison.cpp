@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 
+#include "chapters/studies/rounded_heads.hpp"
 #include "common/files/error.hpp"
 #include "common/model/loss.hpp"
 #include "common/text/table.hpp"
@@ -44,6 +45,30 @@ std::vector<float> forced_logits(Decoder& decoder, const std::vector<Token>& pro
   return logits;
 }
 
+/// By how much two runs differ after the same tokens, relative to the largest logit.
+double largest_difference(const std::vector<float>& found, const std::vector<float>& expected) {
+  double top = 0.0, largest = 0.0;
+  const index_t count = std::min(found.size(), expected.size());
+  for (index_t i = 0; i < count; ++i) {
+    top = std::max(top, std::abs(static_cast<double>(expected[i])));
+    largest = std::max(largest, std::abs(static_cast<double>(found[i]) - expected[i]));
+  }
+  return top > 0.0 ? largest / top : largest;
+}
+
+/// Gives every run the bound of its promise.
+void set_bounds(const Checkpoint& checkpoint, const std::vector<Token>& prompt, std::vector<StageRun>& runs) {
+  const auto needs_trial = [](const StageRun& run) { return run.stage.equality.other_sums; };
+  double tried = 0.0;
+  if (std::ranges::any_of(runs, needs_trial)) {
+    const StageRun& reference = runs.front();
+    const Limits limits{.sequences = 1, .capacity = prompt.size() + std::max<index_t>(1, reference.tokens.size())};
+    Decoder rounded = make_decoder(checkpoint, on_rounded_heads(checkpoint.config()), limits);
+    tried = rounding_margin * largest_difference(forced_logits(rounded, prompt, reference.tokens), reference.logits);
+  }
+  for (StageRun& run : runs) run.bound = needs_trial(run) ? tried : run.stage.equality.tolerance;
+}
+
 }  // namespace
 
 std::vector<StageRun> run_stages(const Checkpoint& checkpoint, const std::vector<Stage>& stages,
@@ -68,18 +93,18 @@ std::vector<StageRun> run_stages(const Checkpoint& checkpoint, const std::vector
     clear_progress();
     run.tokens = std::move(generation.tokens[0]);
     run.metrics = generation.metrics;
-    if (stage.equality.lossy && !runs.empty()) {
+    if (!runs.empty() && !same_tokens(run, runs.front())) {
       std::vector<Token> tokens = runs.front().tokens;
       tokens.resize(std::min(tokens.size(), run.asked));
       run.forced = forced_logits(decoder, prompt, tokens);
     }
     runs.push_back(std::move(run));
   }
+  set_bounds(checkpoint, prompt, runs);
   return runs;
 }
 
 Difference difference(const StageRun& run, const StageRun& reference) {
-  const auto& [tolerance, reason, against, lossy] = run.stage.equality;
   const std::vector<float>& found = run.forced.empty() ? run.logits : run.forced;
   const std::vector<float>& expected = reference.logits;
   const index_t steps = std::min(run.asked, reference.tokens.size());
@@ -91,38 +116,38 @@ Difference difference(const StageRun& run, const StageRun& reference) {
                     .loss = 0.0,
                     .reference_loss = 0.0,
                     .holds = false};
-  double top = 0.0, largest = 0.0;
-  const index_t count = std::min(found.size(), expected.size());
-  for (index_t i = 0; i < count; ++i) {
+  for (index_t i = 0; i < std::min(found.size(), expected.size()); ++i)
     if (std::bit_cast<std::uint32_t>(found[i]) != std::bit_cast<std::uint32_t>(expected[i])) ++result.different_logits;
-    top = std::max(top, std::abs(static_cast<double>(expected[i])));
-    largest = std::max(largest, std::abs(static_cast<double>(found[i]) - expected[i]));
-  }
-  result.largest = top > 0.0 ? largest / top : largest;
-  if (lossy) {
+  result.largest = largest_difference(found, expected);
+  if (run.stage.equality.lossy) {
     result.loss = loss(found, reference.tokens, steps);
     const index_t V = reference.tokens.empty() ? 0 : expected.size() / reference.tokens.size();
     result.reference_loss = loss({expected.begin(), expected.begin() + static_cast<std::ptrdiff_t>(steps * V)},
                                  reference.tokens, steps);
     result.holds = all_finite(found);
   } else {
-    result.holds = result.same_tokens && (tolerance == 0.0 ? result.different_logits == 0 : result.largest <= tolerance);
+    result.holds = run.bound == 0.0 ? result.same_tokens && result.different_logits == 0
+                                    : all_finite(found) && result.largest <= run.bound;
   }
   return result;
 }
 
 namespace {
 
-std::string equality_text(const Equality& equality, const Difference& found) {
+std::string equality_text(const StageRun& run, const Difference& found) {
+  const auto text = [&] { return found.same_tokens ? "same text" : "other text from token " + std::to_string(found.first_other_token + 1); };
   if (found.same_tokens && found.different_logits == 0) return "equal bits";
   char buffer[96];
-  if (equality.lossy) {
+  if (run.stage.equality.lossy) {
     std::snprintf(buffer, sizeof buffer, "off by %.1e, loss %+.4f, ", found.largest, found.loss - found.reference_loss);
-    return buffer + (found.same_tokens ? "same text" : "other text from token " + std::to_string(found.first_other_token + 1));
+    return buffer + text();
   }
-  if (!found.same_tokens) return "OTHER TEXT";
+  if (!found.holds) {
+    std::snprintf(buffer, sizeof buffer, "OFF by %.1e, bound %.1e, ", found.largest, run.bound);
+    return buffer + text();
+  }
   std::snprintf(buffer, sizeof buffer, "within %.1e", found.largest);
-  return buffer;
+  return found.same_tokens ? buffer : buffer + std::string(", nearly a tie at token ") + std::to_string(found.first_other_token + 1);
 }
 
 }  // namespace
@@ -133,7 +158,7 @@ std::string comparison_table(const std::vector<StageRun>& runs) {
     table.add({std::string(run.stage.name), std::to_string(run.stage.chapter), decimal(run.metrics.ttft_ms(), 2),
                decimal(run.metrics.tpot_ms(), 3), decimal(run.metrics.decode_tokens_per_s(), 0),
                grouped(run.metrics.state_bytes.allocated), decimal(run.metrics.state_bytes_per_token(), 0),
-               &run == &runs.front() ? "reference" : equality_text(run.stage.equality, difference(run, runs.front()))});
+               &run == &runs.front() ? "reference" : equality_text(run, difference(run, runs.front()))});
   return table.text();
 }
 
@@ -146,6 +171,7 @@ std::vector<JsonObject> comparison_json(const std::vector<StageRun>& runs) {
         .set("same_tokens", found.same_tokens)
         .set("different_logits", found.different_logits)
         .set("largest_relative_difference", found.largest)
+        .set("bound", run.bound)
         .set("promise_holds", found.holds);
     if (run.stage.equality.lossy)
       object.set("first_other_token", found.first_other_token)

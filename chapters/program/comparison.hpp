@@ -11,7 +11,8 @@ struct StageRun {
   index_t asked;               ///< how many tokens it was to generate
   std::vector<Token> tokens;   ///< generated
   std::vector<float> logits;   ///< that each generated token was drawn from, (T,V) in a row
-  std::vector<float> forced;   ///< of a lossy stage: the same for the first stage's tokens, fed to it in place of its own
+  std::vector<float> forced;   ///< where it took other tokens: the same for the first stage's, fed to it in place of its own
+  double bound = 0.0;          ///< what its logits may differ by, relative to the largest; 0: equal bit for bit
   Metrics metrics;
 };
 
@@ -22,15 +23,15 @@ std::vector<StageRun> run_stages(const Checkpoint& checkpoint, const std::vector
                                  const std::vector<Token>& prompt, const std::function<index_t(const Stage&)>& max_new_tokens,
                                  const std::function<void(Token)>& on_token);
 
-/// How a run's logits differ from the first one's. Those of a lossy stage are the forced ones: after another token the
-/// texts are not comparable.
+/// How a run's logits differ from the first one's, after the same tokens: a text goes on otherwise where two logits are nearly
+/// equal, and from then on they are not comparable.
 struct Difference {
   bool same_tokens;            ///< as far as it was to go
   index_t first_other_token;   ///< number of generated tokens that are the same
   index_t different_logits;    ///< that are not equal bit for bit
   double largest;              ///< relative to the largest logit
   double loss, reference_loss; ///< mean nats for each of the first stage's tokens; 0 when one is not finite
-  bool holds;                  ///< what the stage's equality promises; of a lossy stage: that all its logits are numbers
+  bool holds;                  ///< what the stage promises; of a lossy stage: that all its logits are numbers
 };
 Difference difference(const StageRun& run, const StageRun& reference);
 
