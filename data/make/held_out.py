@@ -1,5 +1,5 @@
 """Texts that no model was trained on, one file per kind: for `kvbook experts` and for losses in the book.
-And hay.txt, stories without any markers, to hide a needle in (`kvbook needle`).
+stream.txt is a long one of all kinds, hay.txt has stories without any markers, to hide a needle in (`kvbook needle`).
 
     python data/make/held_out.py data/held_out
 
@@ -16,6 +16,7 @@ from recall import filler
 KINDS = ("story", "chat", "needle", "list", "copy")
 CHARACTERS = 4000     # about 1100 tokens
 NEEDLE_NAME = "Kate"  # the models' needle.json are about her: nobody in the hay may have her name
+STREAM_CHARACTERS = 207000     # more than 50,000 tokens
 
 
 def text(kind):
@@ -26,6 +27,15 @@ def text(kind):
     return result
 
 
+def stream():
+    """Documents of all kinds, one behind the other: a text that is longer than any context."""
+    random = Random("held out stream")
+    result = ""
+    while len(result) < STREAM_CHARACTERS:
+        result += document(random, random.choice(KINDS), room=1000)
+    return result
+
+
 if __name__ == "__main__":
     folder = pathlib.Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
@@ -33,3 +43,4 @@ if __name__ == "__main__":
         (folder / f"{kind}.txt").write_text(text(kind))
     hay = filler(Random("held out hay"), 4 * CHARACTERS, (NEEDLE_NAME,))
     (folder / "hay.txt").write_text(" ".join(hay) + "\n")
+    (folder / "stream.txt").write_text(stream())

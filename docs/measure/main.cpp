@@ -31,6 +31,7 @@ constexpr Measurement measurements[] = {
     {"format_experts", kv::book::measure_format_experts},
     {"format_speed", kv::book::measure_format_speed},
     {"rounding", kv::book::measure_rounding},
+    {"streaming", kv::book::measure_streaming, true},
 };
 
 }  // namespace

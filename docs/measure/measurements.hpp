@@ -34,5 +34,8 @@ void measure_format_experts(const Laboratory& laboratory, Report& report);
 void measure_format_speed(const Laboratory& laboratory, Report& report);
 /// Whose numbers lose how much in them: rounding_errors.md, rounding_channels.svg.
 void measure_rounding(const Laboratory& laboratory, Report& report);
+/// Loss over position, bytes and rate of a long text with a full cache, a window, sinks and a window, and of a ring on a model
+/// that was made with windows: streaming.md, streaming_rate.md, streaming_gqa.svg, streaming_mla.svg.
+void measure_streaming(const Laboratory& laboratory, Report& report);
 
 }  // namespace kv::book
