@@ -30,6 +30,27 @@ Token draw(Sampler& sampler, std::span<const float> logits, const GenerateOption
   return sampler.next(ruled);
 }
 
+/// A text that is being written.
+struct Text {
+  index_t prompt;         ///< its number
+  index_t prompt_length;  ///< with what the decoder held before
+  Sampler sampler;        ///< its own, so that its draws do not depend on who else is in the batch
+  NewTokens next;         ///< to be fed
+};
+
+std::vector<Text> begin(const Decoder& decoder, const std::vector<NewTokens>& prompts, const Sampling& sampling) {
+  std::vector<Text> texts;
+  for (const NewTokens& prompt : prompts)
+    texts.push_back({texts.size(), decoder.length(prompt.sequence) + prompt.tokens.size(), Sampler(sampling), prompt});
+  return texts;
+}
+
+std::vector<NewTokens> batch_of(std::vector<Text>& texts) {
+  std::vector<NewTokens> batch;
+  for (Text& text : texts) batch.push_back(std::move(text.next));
+  return batch;
+}
+
 }  // namespace
 
 Generation generate(Decoder& decoder, const std::vector<NewTokens>& prompts, const GenerateOptions& options) {
@@ -37,39 +58,28 @@ Generation generate(Decoder& decoder, const std::vector<NewTokens>& prompts, con
   Generation result;
   result.tokens.resize(prompts.size());
   result.metrics.batch = prompts.size();
-  // A sampler for each sequence, so that its draws do not depend on who else is in the batch.
-  std::vector<Sampler> samplers(prompts.size(), Sampler(options.sampling));
-  std::vector<NewTokens> batch = prompts;
-  std::vector<index_t> owner(prompts.size());  // batch row -> prompt
-  for (index_t i = 0; i < owner.size(); ++i) owner[i] = i;
-  std::vector<index_t> prompt_lengths;  // with what the decoder held before
-  for (const NewTokens& prompt : prompts) prompt_lengths.push_back(decoder.length(prompt.sequence) + prompt.tokens.size());
-
-  for (index_t step = 0; step < options.max_new_tokens && !batch.empty(); ++step) {
+  std::vector<Text> texts = begin(decoder, prompts, options.sampling);
+  for (index_t step = 0; step < options.max_new_tokens && !texts.empty(); ++step) {
     const Stopwatch watch;
+    const std::vector<NewTokens> batch = batch_of(texts);
     const Tensor<2> logits = decoder.last_logits(batch);
-    if (step == 0)
-      for (const NewTokens& prompt : prompts) decoder.prompt_ends(prompt.sequence);
-    std::vector<NewTokens> next_batch;
-    std::vector<index_t> next_owner;
-    for (index_t b = 0; b < batch.size(); ++b) {
-      const Place place{decoder.tokens(batch[b].sequence), prompt_lengths[owner[b]], options.max_new_tokens, options.stop};
-      const Token token = draw(samplers[owner[b]], row(logits, b), options, place);
-      result.tokens[owner[b]].push_back(token);
-      if (contains(options.stop, token)) continue;
-      next_batch.push_back({batch[b].sequence, {token}});
-      next_owner.push_back(owner[b]);
+    for (index_t b = 0; b < texts.size(); ++b) {
+      const index_t sequence = batch[b].sequence;
+      if (step == 0) decoder.prompt_ends(sequence);
+      const Place place{decoder.tokens(sequence), texts[b].prompt_length, options.max_new_tokens, options.stop};
+      texts[b].next = {sequence, {draw(texts[b].sampler, row(logits, b), options, place)}};
     }
     if (step == 0)
       result.metrics.prefill_ms = watch.milliseconds();
     else
       result.metrics.step_ms.push_back(watch.milliseconds());
-    for (index_t b = 0; b < batch.size(); ++b) {
-      options.on_logits(batch[b].sequence, row(logits, b));
-      options.on_token(batch[b].sequence, result.tokens[owner[b]].back());
+    for (index_t b = 0; b < texts.size(); ++b) {
+      const auto& [sequence, drawn] = texts[b].next;
+      result.tokens[texts[b].prompt].push_back(drawn.front());
+      options.on_logits(sequence, row(logits, b));
+      options.on_token(sequence, drawn.front());
     }
-    batch = std::move(next_batch);
-    owner = std::move(next_owner);
+    std::erase_if(texts, [&](const Text& text) { return contains(options.stop, text.next.tokens.front()); });
   }
   for (const NewTokens& prompt : prompts) result.metrics.prompt_tokens += prompt.tokens.size();
   for (const auto& tokens : result.tokens) result.metrics.new_tokens += tokens.size();
