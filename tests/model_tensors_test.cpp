@@ -2,7 +2,7 @@
 #include "chapters/models/model_tensors.hpp"
 
 #include "tests/support/decoders.hpp"
-#include "tests/support/oracle.hpp"
+#include "tests/support/model_oracle.hpp"
 #include "tests/support/random.hpp"
 
 using namespace kv;

@@ -22,8 +22,8 @@ using namespace kv;
 namespace {
 
 const std::filesystem::path goldens = std::filesystem::path(KV_GOLDEN) / "tokenizers";
-const std::vector<std::string> golden_names = {"deepseek-v2", "deepseek-v3", "gpt2", "llama2",
-                                               "llama3",      "qwen",        "tiny"};
+const std::vector<std::string> golden_names = {"deepseek-v2", "deepseek-v3", "gpt-4o", "gpt2",
+                                               "llama2",      "llama3",      "qwen",   "tiny"};
 
 /// tokenizer.json of a golden; `tiny` is the one that ships with the book.
 std::filesystem::path tokenizer_file(const std::string& name) {

@@ -13,6 +13,7 @@ Files of a case
 import json
 import re
 import shutil
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,6 +28,12 @@ TINY = HERE.parent.parent / "data" / "tiny-gqa" / "tokenizer.json"
 LLAMA3_REGEX = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
                 r"\s*[\r\n]+|\s+(?!\S)|\s+")
 QWEN_REGEX = LLAMA3_REGEX.replace(r"\p{N}{1,3}", r"\p{N}")
+
+# GPT-4o's words end where a small letter is followed by a capital one.
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+SUFFIX = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+O200K_REGEX = (rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+{SUFFIX}|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*{SUFFIX}|\p{{N}}{{1,3}}|"
+               r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 
 # DeepSeek-V3's patterns hold real line ends where the others hold the escapes \r and \n.
 V3_DIGITS = r"\p{N}{1,3}"
@@ -118,6 +125,10 @@ PIPELINES = [
         normalizer={"type": "NFC"},
         pre_tokenizer=sequence("pretokenizers", split(QWEN_REGEX), byte_level(False, False, False)),
         post_processor=byte_level(False, False, False), decoder=byte_level(False, False, False), model=LATER_MODEL),
+    Pipeline(
+        "gpt-4o", 640, [added("<|endoftext|>"), added("<|endofprompt|>")],
+        pre_tokenizer=sequence("pretokenizers", split(O200K_REGEX), byte_level(False, True, False)),
+        post_processor=byte_level(True, False, True), decoder=byte_level(True, True, True), model=LATER_MODEL),
     Pipeline(
         "deepseek-v3", 680, [added("<｜begin▁of▁sentence｜>"), added("<｜end▁of▁sentence｜>"), added("<｜▁pad▁｜>"),
                              added("<｜User｜>", special=False), added("<｜Assistant｜>", special=False)] + THINK,
@@ -358,6 +369,7 @@ def decode_cases(tokenizer: Tokenizer) -> list[dict]:
 # Mistakes that a golden must notice -----------------------------------------------------------------------------------
 
 MISTAKES = [
+    (r"\p{Lo}", ""), (SUFFIX, ""), (UPPER + "*" + LOWER + "+", r"\p{L}+"),
     ("{1,3}", ""), ("{1,3}", "+"), (r"|\p{N}|", r"|\p{N}+|"), ("(?i:", "(?:"), ("(?i:'s|'t|'re|'ve|'m|'ll|'d)|", ""),
     (r"|\s+(?!\S)", ""), (r"[\r\n]*", ""), (r"\s*[\r\n]+|", ""), (r"[^\r\n\p{L}\p{N}]?", ""), (r"\p{M}", ""), (r"\p{S}", ""),
     ("[^\r\n\\p{L}\\p{P}\\p{S}]?", ""), ("]+[\r\n]*", "]+"), (V3_REST.split("|[^")[0] + "|", ""), (r"\s?", ""),
@@ -437,11 +449,13 @@ def make_tiny() -> None:
         write_goldens(folder, Tokenizer.from_file(str(TINY)))
 
 
-def main() -> None:
+def main(names: list[str] = []) -> None:
+    """All cases, or some by name."""
     for pipeline in PIPELINES:
-        make_case(pipeline)
+        if not names or pipeline.name in names:
+            make_case(pipeline)
     make_tiny()
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
