@@ -34,7 +34,7 @@ void require_one_place(Block& block) {
     if (thread.state != State::at_block) continue;
     if (first && first->where.line() != thread.where.line()) {
       std::fprintf(stderr, "simt: divergent __syncthreads: thread %u is at line %u, thread %u at line %u of %s\n",
-                   first->number, unsigned{first->where.line()}, number, unsigned{thread.where.line()},
+                   first->number, first->where.line(), number, thread.where.line(),
                    thread.where.file_name());
       std::abort();
     }

@@ -163,7 +163,7 @@ void Block::report_deadlock() {
       std::fprintf(stderr, "wait for %s", place_name(waiting.state));
       if (waiting.state == State::at_named) std::fprintf(stderr, " %d", waiting.named);
       if (waiting.state == State::at_mbarrier) std::fprintf(stderr, " (%s missing)", missing_from(waiting.mbarrier).data());
-      std::fprintf(stderr, " at %s:%u", file_name(waiting.where), unsigned{waiting.where.line()});
+      std::fprintf(stderr, " at %s:%u", file_name(waiting.where), waiting.where.line());
     }
     first = last + 1;
   }

@@ -11,7 +11,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <source_location>
 
 #include "common/cuda/simt/vector_types.hpp"
 
@@ -21,7 +20,22 @@
 
 namespace simt {
 
-using Where = std::source_location;
+/// A line of a kernel: std::source_location, which clang 14 lacks.
+class Where {
+ public:
+  static constexpr Where current(const char* file = __builtin_FILE(), unsigned line = __builtin_LINE()) {
+    Where here;
+    here.file_ = file;
+    here.line_ = line;
+    return here;
+  }
+  constexpr const char* file_name() const { return file_; }
+  constexpr unsigned line() const { return line_; }
+
+ private:
+  const char* file_ = "";
+  unsigned line_ = 0;
+};
 
 inline constexpr unsigned warp_size = 32, warpgroup_size = 128, max_threads = 1024, all_lanes = 0xffffffffu;
 inline constexpr std::size_t max_shared_bytes = 227 * 1024;  ///< of one block on sm_90
