@@ -21,7 +21,7 @@ std::vector<Stretch> stretches(const std::vector<CodePoints>& sets) {
   for (const CodePoints& set : sets)
     for (const auto& [first, last] : set.ranges()) cuts.insert(cuts.end(), {first, last + 1});
   std::ranges::sort(cuts);
-  cuts.erase(std::ranges::unique(cuts).begin(), cuts.end());
+  cuts.erase(std::unique(cuts.begin(), cuts.end()), cuts.end());
   std::vector<Stretch> all;
   for (const char32_t cut : cuts)
     if (cut <= last_code_point) all.push_back({cut, 0});
