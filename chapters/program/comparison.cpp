@@ -139,7 +139,8 @@ std::string equality_text(const StageRun& run, const Difference& found) {
   if (found.same_tokens && found.different_logits == 0) return "equal bits";
   char buffer[96];
   if (run.stage.equality.lossy) {
-    std::snprintf(buffer, sizeof buffer, "off by %.1e, loss %+.4f, ", found.largest, found.loss - found.reference_loss);
+    const double more = found.loss - found.reference_loss;
+    std::snprintf(buffer, sizeof buffer, "off by %.1e, loss %+.4f, ", found.largest, std::abs(more) < 5e-5 ? 0.0 : more);
     return buffer + text();
   }
   if (!found.holds) {
