@@ -660,6 +660,9 @@ TEST_CASE("chat: what does not fit is an error when nobody sits there", "[cli]")
   CHECK(finished.exit_code == 1);
   CHECK(holds(finished.err, "kvbook: error: "));
   CHECK(holds(finished.err, "room for 16: this turn alone is too long"));
+  const Finished went_on = kvbook({"chat", "--model", tiny, "--capacity", "16", "--max-new-tokens", "6"}, "Tell me a very long story about a dog, a cat and a bird.\n/reset\nHello\n");
+  CHECK(went_on.exit_code == 1);
+  CHECK(reused_tokens(went_on.out).size() == 1);  // the turn after it was answered
   CHECK(output_of({"chat", "--model", tiny}, "") == "");
   CHECK(output_of({"chat", "--model", tiny}, "/quit\nnot read\n") == "");
   CHECK(holds(failure_of({"chat", "--model", tiny, "--capacity", "100000"}, 1), "context"));

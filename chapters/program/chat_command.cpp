@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <exception>
 #include <iostream>
 #include <optional>
 
@@ -154,6 +155,7 @@ void run(const Arguments& arguments) {
   Conversation conversation(open_checkpoint(arguments), stage, arguments);
   const bool terminal = isatty(STDIN_FILENO);
   if (terminal) std::cout << "/reset forgets the conversation, /quit or Ctrl-D ends it\n\n";
+  std::exception_ptr failure;
   for (std::string line; std::cout << (terminal ? "> " : "") << std::flush, std::getline(std::cin, line);) {
     if (line == "/quit") return;
     if (line == "/reset") {
@@ -164,10 +166,11 @@ void run(const Arguments& arguments) {
     try {
       conversation.turn(line);
     } catch (const Error& error) {
-      if (!terminal) throw;
       std::cout << "(" << error.what() << "; /reset starts anew)\n\n";
+      if (!terminal && !failure) failure = std::current_exception();  // the turns that follow are answered first
     }
   }
+  if (failure) std::rethrow_exception(failure);
 }
 
 }  // namespace
