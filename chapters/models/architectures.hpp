@@ -45,7 +45,7 @@ struct MixtureKind {
   std::string_view expert_width;            // field
   std::string_view module;                  // tensors: model.layers.N.MODULE.
   std::string_view gate, up, down;          // tensors of an expert
-  std::string_view shared, shared_gate;     // tensors: <module>.<shared>., or none
+  std::string_view shared, shared_gate;     // tensors: MODULE.SHARED., or none
 };
 
 /// What a field means that is absent.
