@@ -65,7 +65,7 @@ struct Ignored {
 constexpr std::string_view
     other_limit = "a command says itself how many tokens it wants",
     of_beams = "only matters with several beams, which are refused",
-    of_storage = "how the cache is stored and the program compiled: the result is the same",
+    of_storage = "how state is stored and the program compiled: the result is the same",
     of_speculation = "guesses tokens ahead and checks them: the result is the same",
     of_output = "what else transformers hands out",
     of_padding = "names tokens that a prompt alone does not need", of_origin = "who wrote the file",
