@@ -626,6 +626,15 @@ TEST_CASE("gpu-bench: needs a GPU, but for its tiny sizes", "[cli]") {
   CHECK(json.at("decode").at(index_t{0}).at("ran").flag());
 }
 
+TEST_CASE("compare calls nobody defective next to a stage that is itself inexact or lossy", "[cli]") {
+  const std::string mla = std::string(KV_DATA) + "/tiny-mla";
+  for (const char* stages : {"absorbed,preallocated,latent", "int8,preallocated", "streaming,uncached"}) {
+    CAPTURE(stages);
+    const Json runs = json_of({"compare", "--model", mla, "--stages", stages, "--max-new-tokens", "40", "--json"}).at("runs");
+    for (index_t i = 0; i < runs.length(); ++i) CHECK(runs.at(i).at("promise_holds").flag());
+  }
+}
+
 TEST_CASE("chat keeps the cache between turns", "[cli]") {
   const Words words{"chat", "--model", tiny, "--max-new-tokens", "6"};
   const std::string input = "Tell me a story about a dog.\n\nAnd then?\nWhy?\n/reset\nHello\n";

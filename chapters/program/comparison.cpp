@@ -56,7 +56,7 @@ double largest_difference(const std::vector<float>& found, const std::vector<flo
   return top > 0.0 ? largest / top : largest;
 }
 
-/// Gives every run the bound of its promise.
+/// Gives every run the bound of its promise. Two stages that promise something next to a third may differ by both together.
 void set_bounds(const Checkpoint& checkpoint, const std::vector<Token>& prompt, std::vector<StageRun>& runs) {
   const auto needs_trial = [](const StageRun& run) { return run.stage.equality.other_sums; };
   double tried = 0.0;
@@ -66,7 +66,8 @@ void set_bounds(const Checkpoint& checkpoint, const std::vector<Token>& prompt, 
     Decoder rounded = make_decoder(checkpoint, on_rounded_heads(checkpoint.config()), limits);
     tried = rounding_margin * largest_difference(forced_logits(rounded, prompt, reference.tokens), reference.logits);
   }
-  for (StageRun& run : runs) run.bound = needs_trial(run) ? tried : run.stage.equality.tolerance;
+  const auto own = [&](const StageRun& run) { return needs_trial(run) ? tried : run.stage.equality.tolerance; };
+  for (StageRun& run : runs) run.bound = own(run) + (&run == &runs.front() ? 0.0 : own(runs.front()));
 }
 
 }  // namespace
@@ -108,7 +109,8 @@ Difference difference(const StageRun& run, const StageRun& reference) {
   const std::vector<float>& found = run.forced.empty() ? run.logits : run.forced;
   const std::vector<float>& expected = reference.logits;
   const index_t steps = std::min(run.asked, reference.tokens.size());
-  Difference result{.same_tokens = same_tokens(run, reference),
+  Difference result{.lossy = run.stage.equality.lossy || reference.stage.equality.lossy,
+                    .same_tokens = same_tokens(run, reference),
                     .first_other_token = static_cast<index_t>(
                         std::ranges::mismatch(run.tokens, reference.tokens).in1 - run.tokens.begin()),
                     .different_logits = 0,
@@ -119,7 +121,7 @@ Difference difference(const StageRun& run, const StageRun& reference) {
   for (index_t i = 0; i < std::min(found.size(), expected.size()); ++i)
     if (std::bit_cast<std::uint32_t>(found[i]) != std::bit_cast<std::uint32_t>(expected[i])) ++result.different_logits;
   result.largest = largest_difference(found, expected);
-  if (run.stage.equality.lossy) {
+  if (result.lossy) {
     result.loss = loss(found, reference.tokens, steps);
     const index_t V = reference.tokens.empty() ? 0 : expected.size() / reference.tokens.size();
     result.reference_loss = loss({expected.begin(), expected.begin() + static_cast<std::ptrdiff_t>(steps * V)},
@@ -138,7 +140,7 @@ std::string equality_text(const StageRun& run, const Difference& found) {
   const auto text = [&] { return found.same_tokens ? "same text" : "other text from token " + std::to_string(found.first_other_token + 1); };
   if (found.same_tokens && found.different_logits == 0) return "equal bits";
   char buffer[96];
-  if (run.stage.equality.lossy) {
+  if (found.lossy) {
     const double more = found.loss - found.reference_loss;
     std::snprintf(buffer, sizeof buffer, "off by %.1e, loss %+.4f, ", found.largest, std::abs(more) < 5e-5 ? 0.0 : more);
     return buffer + text();
@@ -174,7 +176,7 @@ std::vector<JsonObject> comparison_json(const std::vector<StageRun>& runs) {
         .set("largest_relative_difference", found.largest)
         .set("bound", run.bound)
         .set("promise_holds", found.holds);
-    if (run.stage.equality.lossy)
+    if (found.lossy)
       object.set("first_other_token", found.first_other_token)
           .set("loss", found.loss)
           .set("reference_loss", found.reference_loss);

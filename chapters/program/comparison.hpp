@@ -26,12 +26,13 @@ std::vector<StageRun> run_stages(const Checkpoint& checkpoint, const std::vector
 /// How a run's logits differ from the first one's, after the same tokens: a text goes on otherwise where two logits are nearly
 /// equal, and from then on they are not comparable.
 struct Difference {
+  bool lossy;                  ///< one of the two forgets or rounds on purpose: nothing is promised
   bool same_tokens;            ///< as far as it was to go
   index_t first_other_token;   ///< number of generated tokens that are the same
   index_t different_logits;    ///< that are not equal bit for bit
   double largest;              ///< relative to the largest logit
   double loss, reference_loss; ///< mean nats for each of the first stage's tokens; 0 when one is not finite
-  bool holds;                  ///< what the stage promises; of a lossy stage: that all its logits are numbers
+  bool holds;                  ///< what the stage promises; if lossy: that all its logits are numbers
 };
 Difference difference(const StageRun& run, const StageRun& reference);
 
