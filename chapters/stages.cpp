@@ -129,14 +129,14 @@ const std::vector<Stage>& stages() {
       {"latent", 4, "prompts expanded, decode steps absorbed", latent, absorbed,
        MakeLayers(on_absorbed_latents<LatentAttention>)},
       {"cuda-naive", cuda_chapter, "kernels for the whole model, keys and values of all heads", every_family, on_device,
-       MakeTransformer(make_cuda_naive), {}, false},
+       MakeTransformer(make_cuda_naive), {}, Reach::everything},
       {"cuda-absorbed", cuda_chapter, "kernels for the whole model, latents", latent, on_device,
-       MakeTransformer(make_cuda_absorbed), {}, false},
+       MakeTransformer(make_cuda_absorbed), {}, Reach::everything},
       {"ring", 7, "rows that a layer's own window still shows", {Family::gqa}, exact, MakeLayers(on_heads<RingAttention>)},
       {"streaming", 7, "the first rows and the latest ones, a budget in all", every_family, forgets, MakeLayers(streaming),
        {{"budget", "N", "rows that a token sees, its own counted (default 256)", 256, 1, 1 << 24},
         {"sinks", "N", "of these, rows from the first token on that stay for ever (default 4)", 4, 0, 1 << 24}},
-       true, true},
+       Reach::beyond_made},
       {"bf16", 8, "rows in bf16", every_family, rounds, MakeLayers(in_format<CacheFormat::bf16>)},
       {"f16", 8, "rows in f16", every_family, rounds, MakeLayers(in_format<CacheFormat::f16>)},
       {"fp8", 8, "rows in e4m3 with scales", every_family, rounds, MakeLayers(in_format<CacheFormat::fp8>)},
@@ -159,7 +159,7 @@ std::vector<Stage> stages(const Checkpoint& checkpoint) {
   const Json& config = checkpoint.config();
   std::vector<Stage> result = stages(family(config));
   if (shortest_window(model_tensors(checkpoint)) < model_sizes(config).context)
-    std::erase_if(result, [](const Stage& stage) { return !stage.knows_windows; });
+    std::erase_if(result, [](const Stage& stage) { return stage.reach == Reach::everything; });
   return result;
 }
 

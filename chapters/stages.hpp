@@ -39,6 +39,13 @@ using MakeLayers = std::function<MakeLayer(const Checkpoint& checkpoint, const L
 using MakeTransformer =
     std::function<std::unique_ptr<Transformer>(const Checkpoint& checkpoint, const Limits& limits, const StageOptions& options)>;
 
+/// How far back a stage looks.
+enum class Reach {
+  as_made,      ///< as the model was made to: on everything, or on a layer's window
+  everything,   ///< so a layer with a window cannot be run past it
+  beyond_made,  ///< positions are counted among the rows that are kept: a text may outgrow the model's context
+};
+
 /// One way to attend.
 struct Stage {
   std::string_view name;
@@ -48,8 +55,7 @@ struct Stage {
   Equality equality;
   std::variant<MakeLayers, MakeTransformer> make;
   StageOptions options = {};
-  bool knows_windows = true;  ///< runs layers that look back on a window only
-  bool is_bounded = false;  ///< positions are counted among the rows that are kept: a text may outgrow the model's context
+  Reach reach = Reach::as_made;
 };
 
 /// All stages, in the order of the book.

@@ -2,13 +2,6 @@
 
 namespace kv {
 
-RowLayout layout_of(const HeadSizes& sizes) {
-  return {.heads = sizes.key_value_heads,
-          .key_width = sizes.key_width,
-          .value_offset = sizes.key_width,
-          .value_width = sizes.value_width};
-}
-
 RingCache::RingCache(const RowLayout& layout, index_t window, index_t sinks, index_t capacity)
     : layout_(layout),
       window_(window),

@@ -1,19 +1,11 @@
 #pragma once
 /// @file
 /// A cache that forgets by age: the first rows stay, of the others only the latest, in storage that is used in a ring.
-#include "chapters/01_uncached_attention/head_projection.hpp"
+#include "chapters/01_uncached_attention/row_source.hpp"
+#include "chapters/07_long_context/row_layout.hpp"
 #include "common/model/attention.hpp"
 
 namespace kv {
-
-/// What one row of a head holds: a key, and a value behind it or in it.
-struct RowLayout {
-  index_t heads, key_width, value_offset, value_width;
-  index_t width() const { return std::max(key_width, value_offset + value_width); }
-};
-
-/// Of heads: the value behind the key.
-RowLayout layout_of(const HeadSizes& sizes);
 
 /// Tokens that go through a ring together. A chunk of n tokens needs the rows that its first token sees and its own n - 1
 /// behind that one: a longer chunk is taken in pieces. Between chunks the same rows are slack, so that taking back a stop

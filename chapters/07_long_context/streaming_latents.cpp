@@ -9,10 +9,8 @@ namespace kv {
 StreamingLatents::StreamingLatents(std::shared_ptr<const LatentProjection> projection, Absorption absorption,
                                    const Limits& limits, const StreamingSizes& sizes)
     : projection_(std::move(projection)), absorption_(std::move(absorption)), sizes_(sizes) {
-  const LatentSizes& latent = projection_->latent_sizes();
-  const RowLayout layout{.heads = 1, .key_width = latent.row_width(), .value_offset = 0, .value_width = latent.rank};
   for (index_t b = 0; b < limits.sequences; ++b)
-    caches_.emplace_back(layout, sizes.window(), sizes.sinks, limits.capacity);
+    caches_.emplace_back(layout_of(projection_->latent_sizes()), sizes.window(), sizes.sinks, limits.capacity);
 }
 
 // [forward]

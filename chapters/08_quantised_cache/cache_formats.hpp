@@ -5,7 +5,7 @@
 
 #include "chapters/04_latent_cache/latent_sizes.hpp"
 #include "chapters/08_quantised_cache/row_format.hpp"
-#include "chapters/models/cache_scales.hpp"
+#include "chapters/models/model_tensors.hpp"
 
 namespace kv {
 

@@ -2,7 +2,8 @@
 /// @file
 /// The rows of one sequence in a smaller format, widened a block at a time where attention asks for
 /// them.
-#include "chapters/07_long_context/ring_cache.hpp"
+#include "chapters/01_uncached_attention/row_source.hpp"
+#include "chapters/07_long_context/row_layout.hpp"
 #include "chapters/08_quantised_cache/row_format.hpp"
 #include "common/model/attention.hpp"
 #include "common/tensor/memory.hpp"

@@ -5,13 +5,6 @@
 #include "chapters/01_uncached_attention/attend.hpp"
 
 namespace kv {
-namespace {
-
-RowLayout layout_of(const LatentSizes& sizes) {
-  return {.heads = 1, .key_width = sizes.row_width(), .value_offset = 0, .value_width = sizes.rank};
-}
-
-}  // namespace
 
 QuantisedLatents::QuantisedLatents(std::shared_ptr<const LatentProjection> projection,
                                    Absorption absorption, const Limits& limits,

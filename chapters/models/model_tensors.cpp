@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <set>
 
 #include "chapters/models/family.hpp"
@@ -30,6 +31,7 @@ class Reader {
       : checkpoint_(checkpoint), base_(checkpoint.has("embed_tokens.weight") ? "" : "model.") {}
 
   const Json& config() const { return checkpoint_.config(); }
+  const std::filesystem::path& directory() const { return checkpoint_.directory(); }
   /// "model.", or nothing in a file that was saved without its output matrix.
   const std::string& base() const { return base_; }
   std::string layer(index_t number) const { return base_ + "layers." + std::to_string(number) + "."; }
@@ -55,7 +57,7 @@ class Reader {
     return checkpoint_.vector(name, size);
   }
 
-  /// Of a tensor that another reader takes.
+  /// Of a tensor that is read when it is asked for.
   void skip(const std::string& name) { read_.insert(name); }
 
   /// @throws Error for a tensor of one of the layers, or beside one that is used, that has not been read
@@ -178,6 +180,13 @@ FeedForwardTensors feed_forward_tensors(Reader& reader, index_t layer) {
   return swiglu_tensors(reader, reader.layer(layer) + "mlp.", sizes.feed_forward_width, sizes.width, feed_forward_biases(config));
 }
 
+/// A tensor of one number.
+float scale(Reader& reader, const std::string& name) {
+  const float value = reader.vector(name, 1)(0);
+  if (std::isfinite(value) && value > 0.0f) return value;
+  throw Error(reader.directory().string() + ": tensor '" + name + "' is " + std::to_string(value) + "; a scale is a positive number");
+}
+
 /// Width of the rotated part of a head.
 index_t rope_width(const Json& config) {
   return family(config) == Family::gqa ? grouped_config(config).heads.key_width : latent_config(config).sizes.rope_width;
@@ -193,6 +202,13 @@ AttentionTensors attention_tensors(const Checkpoint& checkpoint, index_t layer) 
 FeedForwardTensors feed_forward_tensors(const Checkpoint& checkpoint, index_t layer) {
   Reader reader(checkpoint);
   return feed_forward_tensors(reader, layer);
+}
+
+std::optional<CacheScales> cache_scales(const Checkpoint& checkpoint, index_t layer) {
+  if (!has_cache_scales(checkpoint.config())) return std::nullopt;
+  Reader reader(checkpoint);
+  const std::string at = reader.layer(layer) + "self_attn.";
+  return CacheScales{scale(reader, at + "k_scale"), scale(reader, at + "v_scale")};
 }
 
 index_t shortest_window(const ModelTensors& tensors) {

@@ -75,4 +75,13 @@ index_t shortest_window(const ModelTensors& tensors);
 AttentionTensors attention_tensors(const Checkpoint& checkpoint, index_t layer);
 FeedForwardTensors feed_forward_tensors(const Checkpoint& checkpoint, index_t layer);
 
+/// Of one layer's keys and values, in e4m3: \f$ \hat x = s \operatorname{round}(x / s) \f$.
+struct CacheScales {
+  float key, value;
+};
+/// The tensors `k_scale` and `v_scale` of a layer's attention; none where config.json has no kv_cache_scheme. Who keeps rows in
+/// another format does not ask.
+/// @throws Error when one is missing, has not one element, or is no positive finite number
+std::optional<CacheScales> cache_scales(const Checkpoint& checkpoint, index_t layer);
+
 }  // namespace kv

@@ -94,7 +94,7 @@ class Conversation {
 
   static index_t capacity(const Checkpoint& checkpoint, const Stage& stage, const Arguments& arguments) {
     const index_t context = model_sizes(checkpoint.config()).context;
-    const index_t usual = stage.is_bounded ? endless : std::min<index_t>(context, 4096);
+    const index_t usual = stage.reach == Reach::beyond_made ? endless : std::min<index_t>(context, 4096);
     return require_context(checkpoint, stage, arguments.size_or("--capacity", usual, 1));
   }
 

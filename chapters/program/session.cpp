@@ -164,7 +164,7 @@ void apply_threads(const Arguments& arguments) {
 
 index_t require_context(const Checkpoint& checkpoint, const Stage& stage, index_t tokens) {
   const index_t context = model_sizes(checkpoint.config()).context;
-  if (stage.is_bounded || tokens <= context) return tokens;
+  if (stage.reach == Reach::beyond_made || tokens <= context) return tokens;
   throw Error(std::to_string(tokens) + " tokens do not fit the model's context of " + std::to_string(context) +
               " (max_position_embeddings): shorten the prompt or ask for fewer new tokens");
 }
