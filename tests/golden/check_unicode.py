@@ -1,6 +1,6 @@
 """Every assigned code point of Unicode 16 through published patterns, against Hugging Face tokenizers.
 
-    venv/bin/pip install unicodedataplus==16.0.0.post1
+    venv/bin/pip install unicodedataplus==16.0.0
     venv/bin/python tests/golden/check_unicode.py PATH/kvbook
 
 Ids of a small vocabulary would hardly notice where a text is cut. Here every two bytes are a token: a word of n bytes becomes pairs
