@@ -8,6 +8,8 @@
 namespace kv {
 namespace {
 
+constexpr index_t largest_size = index_t{1} << 40;  // no product of two overflows by much, and nobody needs more
+
 const Option& find_option(const std::vector<Option>& options, std::string_view name) {
   const auto found = std::ranges::find(options, name, &Option::name);
   if (found == options.end()) throw UsageError("unknown option '" + std::string(name) + "'; --help lists the options");
@@ -92,7 +94,10 @@ std::vector<std::string> split(std::string_view text) {
 index_t parse_size(std::string_view text, std::string_view what) {
   index_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value > (index_t{1} << 40))
+  const bool is_number = !text.empty() && end == text.data() + text.size();
+  if (is_number && (error == std::errc::result_out_of_range || value > largest_size))
+    throw UsageError(std::string(what) + " takes at most " + std::to_string(largest_size) + ", not " + std::string(text));
+  if (!is_number || error != std::errc())
     throw UsageError(std::string(what) + " needs a whole number that is not negative, not '" + std::string(text) + "'");
   return value;
 }

@@ -1,4 +1,3 @@
-#include <fstream>
 #include <iostream>
 #include <sstream>
 
@@ -9,17 +8,10 @@
 namespace kv {
 namespace {
 
-std::string read_file(const std::string& file) {
-  std::ifstream stream(file);
-  std::stringstream text;
-  if (!stream || !(text << stream.rdbuf())) throw Error(file + ": cannot be read: is the path right?");
-  return text.str();
-}
-
 /// "1,2,3", or "@FILE" with token ids separated by commas or white space.
 std::vector<Token> parse_tokens(std::string text) {
   if (text.starts_with("@")) {
-    text = read_file(text.substr(1));
+    text = read_text(text.substr(1));
     for (char& c : text)
       if (c == ',') c = ' ';
     std::istringstream words(text);

@@ -2,12 +2,17 @@
 /// The kvbook program: finds the subcommand, reports errors. Each subcommand is a file of its own, <name>_command.cpp.
 #include <algorithm>
 #include <array>
+#include <csignal>
 #include <iomanip>
 #include <iostream>
+#include <system_error>
 
 #include "chapters/program/session.hpp"
 #include "common/files/error.hpp"
+#include "common/files/mapped_file.hpp"
+#include "common/files/new_path.hpp"
 #include "common/tensor/memory.hpp"
+#include "common/text/one_line.hpp"
 
 namespace {
 
@@ -63,17 +68,20 @@ void run(const std::vector<std::string>& words) {
   (*found)->run(kv::Arguments(rest, options_of(**found)));
 }
 
-/// One line, whatever a message quotes from the command line or a file.
-void print_error(std::string message) {
-  for (char& c : message)
-    if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') c = '?';
-  std::cerr << "kvbook: error: " << message << "\n";
+void print_error(std::string_view message) { std::cerr << "kvbook: error: " << kv::one_line(message) << "\n"; }
+
+/// As if the signal had not waited.
+int end_by(int signal) {
+  std::signal(signal, SIG_DFL);
+  std::raise(signal);
+  return 128 + signal;
 }
 
 }  // namespace
 
 int main(int count, char** words) {
   kv::keep_freed_memory();
+  kv::report_shortened_files();
   try {
     run({words + 1, words + count});
     std::cout.flush();
@@ -82,8 +90,13 @@ int main(int count, char** words) {
   } catch (const kv::UsageError& error) {
     print_error(error.what());
     return 2;
+  } catch (const kv::Interrupted& interrupted) {
+    return end_by(interrupted.signal);
   } catch (const std::bad_alloc&) {
     print_error("not enough memory: a smaller model, capacity or batch is needed");
+  } catch (const std::system_error& error) {
+    const bool is_thread = error.code() == std::errc::resource_unavailable_try_again;
+    print_error(is_thread ? "the system gives no more threads: ask for fewer with --threads" : error.what());
   } catch (const std::exception& error) {
     print_error(error.what());
   }

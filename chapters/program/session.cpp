@@ -26,6 +26,19 @@ std::string list_of_names(const std::vector<Stage>& stages) {
 
 std::string megabytes(std::size_t bytes) { return grouped(bytes / 1000000) + " MB"; }
 
+std::size_t memory_of_this_machine() {
+  return static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+}
+
+/// What one sequence asks for is no more than addresses until it is written: before a batch is made of it, it is multiplied out.
+void require_memory(const StateBytes& of_one, const Limits& limits) {
+  const std::size_t memory = memory_of_this_machine();
+  if (of_one.allocated <= memory / limits.sequences) return;
+  throw Error((limits.sequences == 1 ? "a sequence of " : grouped(limits.sequences) + " sequences of ") + grouped(limits.capacity) +
+              " tokens would need " + grouped(of_one.allocated) + " bytes" + (limits.sequences == 1 ? "" : " each") +
+              " to be remembered; this machine has " + grouped(memory) + ": a smaller context or batch is needed");
+}
+
 }  // namespace
 
 std::filesystem::path shipped_gqa() { return std::filesystem::path(KV_DATA) / "tiny-gqa"; }
@@ -47,9 +60,12 @@ std::optional<Checkpoint> weights_of(const std::filesystem::path& directory) {
 Tokenizer open_tokenizer(const std::filesystem::path& directory) { return Tokenizer(directory / "tokenizer.json"); }
 
 std::string read_text(const std::filesystem::path& file) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(file, ignored)) throw Error(file.string() + ": is a directory, expected a file of text");
   std::ifstream stream(file, std::ios::binary);
+  if (!stream) throw Error(file.string() + ": cannot be read: is the path right?");
   std::string text{std::istreambuf_iterator<char>(stream), {}};
-  if (!stream || text.empty()) throw Error(file.string() + ": cannot be read, or is empty");
+  if (text.empty()) throw Error(file.string() + ": is empty, expected text");
   return text;
 }
 
@@ -175,7 +191,10 @@ Decoder load_decoder(const Checkpoint& checkpoint, const Stage& stage, const Lim
   checkpoint.on_packed([=, packed = std::size_t{0}](std::size_t bytes) mutable {
     show_progress(loading + megabytes(packed += bytes) + of_all);
   });
-  Decoder decoder = make_decoder(checkpoint, stage, limits);
+  const bool of_layers = std::holds_alternative<MakeLayers>(stage.make);  // they share weights with those of another decoder
+  Decoder decoder = make_decoder(checkpoint, stage, of_layers ? Limits{.sequences = 1, .capacity = limits.capacity} : limits);
+  if (of_layers) require_memory(decoder.state_bytes(), limits);
+  if (of_layers && limits.sequences > 1) decoder = make_decoder(checkpoint, stage, limits);
   checkpoint.on_packed({});  // experts are packed when they are first chosen
   clear_progress();
   return decoder;

@@ -3,10 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <fstream>
 #include <stdexcept>
 
-#include "common/files/error.hpp"
+#include "common/files/replace_file.hpp"
 
 namespace kv {
 namespace {
@@ -90,9 +89,7 @@ std::string svg(const HeatMap& map) {
 }
 
 void write_svg(const std::string& path, const HeatMap& map) {
-  std::ofstream file(path);
-  file << svg(map);
-  if (!file.flush()) throw Error(path + ": cannot be written");
+  replace_file(path, {svg(map)});
 }
 
 }  // namespace kv

@@ -1,7 +1,5 @@
 #include "chapters/studies/round_weights.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 
@@ -9,6 +7,8 @@
 #include "common/checkpoint/safetensors_writer.hpp"
 #include "common/files/error.hpp"
 #include "common/files/mapped_file.hpp"
+#include "common/files/new_path.hpp"
+#include "common/files/replace_file.hpp"
 
 namespace kv {
 namespace {
@@ -24,39 +24,11 @@ constexpr std::array rounded_modules{"q_proj",  "k_proj", "v_proj",  "o_proj",  
 
 std::string scale_name(const std::string& tensor) { return tensor + "_scale"; }
 
-// ---- the new directory ----
-
-/// Has another name until it is complete, and is gone if that never happens.
-class NewDirectory {
- public:
-  explicit NewDirectory(const fs::path& final_path) : final_(without_slash(final_path)), path_(final_.string() + ".writing-" + std::to_string(::getpid())) {
-    std::error_code error;
-    if (fs::exists(fs::symlink_status(final_, error)))
-      throw Error(final_.string() + ": exists already, and nothing is overwritten; give another name or remove it");
-    if (!fs::create_directory(path_, error))
-      throw Error(final_.string() + ": cannot be created: " + (error ? error.message() : path_.string() + " is in the way"));
-  }
-  ~NewDirectory() {
-    std::error_code ignored;
-    if (!complete_) fs::remove_all(path_, ignored);
-  }
-  NewDirectory(const NewDirectory&) = delete;
-  NewDirectory& operator=(const NewDirectory&) = delete;
-
-  const fs::path& path() const { return path_; }
-  void complete() {
-    std::error_code error;
-    fs::rename(path_, final_, error);
-    if (error) throw Error(final_.string() + ": cannot be created: " + error.message());
-    complete_ = true;
-  }
-
- private:
-  static fs::path without_slash(const fs::path& path) { return path.has_filename() ? path : path.parent_path(); }
-
-  fs::path final_, path_;
-  bool complete_ = false;
-};
+void require_new(const fs::path& directory) {
+  std::error_code ignored;
+  if (fs::exists(fs::symlink_status(directory, ignored)))
+    throw Error(directory.string() + ": exists already, and nothing is overwritten; give another name or remove it");
+}
 
 // ---- tensors ----
 
@@ -139,11 +111,6 @@ JsonObject quantization_config(const Checkpoint& checkpoint) {
       .set("ignore", modules_left(checkpoint));
 }
 
-void write_file(const fs::path& file, std::string_view text) {
-  std::ofstream stream(file, std::ios::binary);
-  if (!(stream << text) || !stream.flush()) throw Error(file.string() + ": cannot be written: is the disk full?");
-}
-
 /// The original text with one member more, so that nothing of it is lost.
 void write_config(const Checkpoint& checkpoint, const fs::path& folder) {
   const MappedFile original(checkpoint.directory() / "config.json");
@@ -152,7 +119,7 @@ void write_config(const Checkpoint& checkpoint, const fs::path& folder) {
   text += ",\n  \"quantization_config\": ";
   for (const char c : quantization_config(checkpoint).text()) text += c == '\n' ? "\n  " : std::string(1, c);
   text += "\n}\n";
-  write_file(folder / "config.json", text);
+  replace_file(folder / "config.json", {text});
 }
 
 bool holds_weights(const fs::path& file) {
@@ -174,14 +141,16 @@ void copy_other_files(const fs::path& from, const fs::path& to) {
 
 bool is_rounded(std::string_view tensor, const std::vector<index_t>& shape) {
   const std::string path = "." + std::string(tensor);  // lm_head stands at the top
-  return shape.size() == 2 && std::ranges::any_of(rounded_modules, [&](const std::string& module) { return path.ends_with("." + module + ".weight"); });
+  const bool has_numbers = std::ranges::find(shape, index_t{0}) == shape.end();  // of nothing there is nothing to round
+  return shape.size() == 2 && has_numbers && std::ranges::any_of(rounded_modules, [&](const std::string& module) { return path.ends_with("." + module + ".weight"); });
 }
 
 // [quantise]
 Quantised quantise(const Checkpoint& checkpoint, const fs::path& output, const std::function<void(const std::string&)>& on_tensor) {
   require_not_rounded(checkpoint);
   family(checkpoint.config());
-  NewDirectory folder(output);
+  require_new(output);
+  NewPath folder(output, NewPath::Kind::directory);
   const std::vector<StoredTensor> tensors = new_tensors(checkpoint);
   Quantised result{0, 0, checkpoint.bytes(), 0};
   for (const StoredTensor& tensor : tensors) result.bytes += tensor.bytes;

@@ -8,6 +8,7 @@
 
 #include "common/files/error.hpp"
 #include "common/files/json.hpp"
+#include "common/files/new_path.hpp"
 
 namespace kv {
 namespace {
@@ -63,6 +64,7 @@ void SafetensorsWriter::write(std::string_view name, std::size_t offset, std::sp
   const StoredTensor& tensor = found->second;
   if (offset > tensor.bytes || data.size() > tensor.bytes - offset || data.size() > missing_bytes_)
     throw std::out_of_range("safetensors: more bytes than tensor '" + tensor.name + "' has");
+  throw_if_interrupted();
   errno = 0;
   file_.seekp(static_cast<std::streamoff>(tensor.begin + offset));
   file_.write(reinterpret_cast<const char*>(data.data()), static_cast<std::streamsize>(data.size()));

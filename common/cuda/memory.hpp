@@ -1,7 +1,9 @@
 #pragma once
 /// @file
 /// Device memory that frees itself.
+#include <limits>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -15,7 +17,13 @@ class Buffer {
  public:
   Buffer() = default;
   explicit Buffer(std::size_t size) : size_(size) {
-    if (size > 0) check(cudaMalloc(&data_, size * sizeof(T)), "Buffer");
+    if (size == 0) return;
+    const bool countable = size <= std::numeric_limits<std::size_t>::max() / sizeof(T);
+    const cudaError_t error = countable ? cudaMalloc(&data_, size * sizeof(T)) : cudaErrorMemoryAllocation;
+    if (error == cudaErrorMemoryAllocation)
+      throw CudaError("the device has no memory for " + std::to_string(size) + " numbers of " + std::to_string(sizeof(T)) +
+                      " bytes: a smaller model, capacity or batch is needed");
+    check(error, "Buffer");
   }
   explicit Buffer(std::span<const T> host) : Buffer(host.size()) { upload(host); }
   ~Buffer() {

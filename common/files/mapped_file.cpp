@@ -5,7 +5,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
+#include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -41,7 +44,51 @@ std::size_t checked_size(const std::filesystem::path& path, int descriptor) {
   return static_cast<std::size_t>(status.st_size);
 }
 
+// ---- files that are shortened while they are mapped ----
+
+/// Those that the handler of a signal can look up: it may take no lock and no memory.
+std::array<std::atomic<const MappedFile*>, 1024> mapped;
+
+void enter(const MappedFile* file) {
+  for (auto& place : mapped)
+    if (const MappedFile* none = nullptr; place.compare_exchange_strong(none, file)) return;
+}
+
+void leave(const MappedFile* file) {
+  for (auto& place : mapped)
+    if (const MappedFile* found = file; place.compare_exchange_strong(found, nullptr)) return;
+}
+
+/// To standard error, as a handler may.
+void say(std::string_view text) {
+  while (!text.empty()) {
+    const ::ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
+    if (written <= 0) return;
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
+void on_bus_error(int, siginfo_t* info, void*) {
+  const auto* const address = static_cast<const std::byte*>(info->si_addr);
+  for (const auto& place : mapped) {
+    const MappedFile* const file = place.load();
+    if (!file || address < file->bytes().data() || address >= file->bytes().data() + file->bytes().size()) continue;
+    say("kvbook: error: ");
+    say(file->path().native());
+    say(": was shortened, or its disk failed, while it was being read: copy it again and start anew\n");
+    ::_exit(1);
+  }
+  std::signal(SIGBUS, SIG_DFL);  // not a file of ours: on return the fault comes again
+}
+
 }  // namespace
+
+void report_shortened_files() {
+  struct sigaction action {};
+  action.sa_sigaction = on_bus_error;
+  action.sa_flags = SA_SIGINFO;
+  ::sigaction(SIGBUS, &action, nullptr);
+}
 
 MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
   // Without O_NONBLOCK the open of a named pipe would wait for a writer.
@@ -51,9 +98,13 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
   void* const start = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.number, 0);
   if (start == MAP_FAILED) fail(path, "cannot be mapped into memory");
   data_ = static_cast<const std::byte*>(start);
+  enter(this);
 }
 
-MappedFile::~MappedFile() { ::munmap(const_cast<std::byte*>(data_), size_); }
+MappedFile::~MappedFile() {
+  leave(this);
+  ::munmap(const_cast<std::byte*>(data_), size_);
+}
 
 void MappedFile::drop(std::span<const std::byte> part) const {
   // Only whole pages: the first and the last one may hold a neighbour's bytes.

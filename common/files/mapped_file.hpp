@@ -2,8 +2,8 @@
 /// @file
 /// A file mapped into memory, read-only: pages are loaded when they are touched and belong to the system's file cache.
 ///
-/// The size is fixed when the file is opened. A file that somebody shortens while it is mapped makes a later read
-/// fault (SIGBUS): no reader of mapped files can check for that, so it is not handled.
+/// The size is fixed when the file is opened. A file that somebody shortens while it is mapped makes a later read fault
+/// (SIGBUS). No reader of mapped files can check for that: a program can only say so and end.
 #include <cstddef>
 #include <filesystem>
 #include <span>
@@ -32,5 +32,8 @@ class MappedFile {
   const std::byte* data_;
   std::size_t size_;
 };
+
+/// From now on a read of a mapped file that has been shortened ends the program with one line that names it, and exit code 1.
+void report_shortened_files();
 
 }  // namespace kv

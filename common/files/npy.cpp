@@ -1,19 +1,15 @@
 #include "common/files/npy.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
 #include <cstring>
-#include <fstream>
 #include <limits>
 #include <optional>
 #include <string_view>
-#include <system_error>
 
 #include "common/files/error.hpp"
 #include "common/files/mapped_file.hpp"
+#include "common/files/replace_file.hpp"
 
 // xtensor has a reader too (xnpy.hpp). It multiplies the sizes unchecked, does not notice that a file ends early, asks
 // for the keys in one order, and takes a second more to compile.
@@ -217,62 +213,13 @@ std::string header_text(std::span<const index_t> shape) {
   return header + dictionary;
 }
 
-[[noreturn]] void cannot_write(const fs::path& path, const std::error_code& reason) {
-  throw Error(path.string() + ": cannot be written: " + reason.message());
-}
-
-/// Why it failed, if it did.
-std::error_code write(const fs::path& path, std::string_view header, std::string_view data) {
-  errno = 0;
-  std::ofstream out(path, std::ios::binary | std::ios::trunc);
-  out.write(header.data(), static_cast<std::streamsize>(header.size()));
-  out.write(data.data(), static_cast<std::streamsize>(data.size()));
-  out.close();
-  return out ? std::error_code{} : std::error_code(errno != 0 ? errno : EIO, std::generic_category());
-}
-
-/// Removes a file on every way out, unless it has been renamed.
-struct Temporary {
-  fs::path path;
-  ~Temporary() {
-    std::error_code ignored;
-    fs::remove(path, ignored);
-  }
-};
-
-/// A reader sees the old file or the new one, never half of it.
-std::error_code replace(const fs::path& path, std::string_view header, std::string_view data) {
-  const Temporary temporary{path.string() + ".writing-" + std::to_string(::getpid())};
-  std::error_code error = write(temporary.path, header, data);
-  if (!error) fs::rename(temporary.path, path, error);
-  return error;
-}
-
-/// What is to be replaced: a link stays a link, to a new file.
-fs::path target(const fs::path& path) {
-  fs::path target = path;
-  std::error_code error;
-  for (int links = 0; fs::is_symlink(fs::symlink_status(target, error)); ++links) {
-    if (links == 40) cannot_write(path, std::make_error_code(std::errc::too_many_symbolic_link_levels));
-    target = target.parent_path() / fs::read_symlink(target, error);  // an absolute link stands for itself
-    if (error) cannot_write(path, error);
-  }
-  return target;
-}
-
 }  // namespace
 
 template <std::size_t N>
 void write_npy(const fs::path& path, const Tensor<N>& tensor) {
   const std::string header = header_text(std::span<const index_t>(tensor.shape()));
   const std::string_view data(reinterpret_cast<const char*>(tensor.data()), tensor.size() * sizeof(float));
-  std::error_code ignored;
-  const fs::file_status status = fs::status(path, ignored);
-  if (fs::is_directory(status)) throw Error(path.string() + ": is a directory, expected a file to write");
-  // A device or a pipe must stay what it is: a file renamed to /dev/null would replace it.
-  const bool is_device = fs::exists(status) && !fs::is_regular_file(status);
-  const std::error_code error = is_device ? write(path, header, data) : replace(target(path), header, data);
-  if (error) cannot_write(path, error);
+  replace_file(path, {header, data});
 }
 
 template Tensor<1> read_npy_f32<1>(const fs::path&);
