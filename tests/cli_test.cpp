@@ -509,7 +509,7 @@ TEST_CASE("needle: what is wrong is said before any work", "[cli]") {
   CHECK(holds(fails(1, {"--lengths", "5"}), "5 tokens is too short"));
   CHECK(holds(fails(1, {"--lengths", "200000"}), "context of 131072"));
   CHECK(holds(fails(1, {"--stages", "3,absorbed"}), "does not run on"));
-  CHECK(holds(fails(1, {"--hay", "/dev/null"}), "cannot be read, or is empty"));
+  CHECK(holds(fails(1, {"--hay", "/dev/null"}), "is empty, expected text"));
   CHECK(holds(fails(1, {"--task", "/dev/null"}), "/dev/null"));
   const SmallCheckpoint random;
   CHECK(holds(failure_of({"needle", "--model", random.path().string()}, 1), "tokenizer.json"));
@@ -778,7 +778,7 @@ TEST_CASE("quantise: what cannot be done leaves nothing", "[cli]") {
     return message;
   };
   CHECK(holds(refusal("/nonexistent", output), "/nonexistent"));
-  CHECK(holds(refusal(model, "/nonexistent/out"), "/nonexistent/out: cannot be created"));
+  CHECK(holds(refusal(model, "/nonexistent/out"), "/nonexistent/out: cannot be written"));
   CHECK(holds(refusal(model, results.path().string()), "exists already, and nothing is overwritten"));
   output_of({"quantise", "--model", model, "--output", output});
   CHECK(holds(refusal(model, output), "exists already"));
@@ -834,7 +834,7 @@ TEST_CASE("perplexity: files that say nothing, and windows that do not fit", "[c
     words.insert(words.end(), more.begin(), more.end());
     return failure_of(words, 1);
   };
-  CHECK(holds(refusal(good + "," + empty), "empty.txt: cannot be read, or is empty"));
+  CHECK(holds(refusal(good + "," + empty), "empty.txt: is empty, expected text"));
   CHECK(holds(refusal(good + ",/nonexistent.txt"), "/nonexistent.txt"));
   CHECK(holds(refusal(good, {"--window", "1025"}), "context of 1024"));
   CHECK(holds(refusal(good, {"--stage", "absorbed"}), "does not run on"));
