@@ -22,18 +22,8 @@ MakeLayer layer_maker(const Checkpoint& checkpoint, const Stage& stage, const Li
   return (*make)(checkpoint, limits, stage.options);
 }
 
-}  // namespace
-
-Decoder make_decoder(const Checkpoint& checkpoint, const Stage& stage, const Limits& limits) {
-  const MakeTransformer* const whole = std::get_if<MakeTransformer>(&stage.make);
-  if (!whole) return make_decoder(checkpoint, stage, limits, {});
-  require_family(checkpoint, stage);
-  return {(*whole)(checkpoint, limits, stage.options), limits};
-}
-
-Decoder make_decoder(const Checkpoint& checkpoint, const Stage& stage, const Limits& limits,
-                     const MakeFeedForward& make_feed_forward) {
-  require_family(checkpoint, stage);
+std::unique_ptr<Transformer> make_stack(const Checkpoint& checkpoint, const Stage& stage, const Limits& limits,
+                                        const MakeFeedForward& make_feed_forward) {
   ModelTensors tensors = model_tensors(checkpoint);
   LayerStackParts parts{.embedding = tensors.embedding,
                         .embedding_owner = std::make_shared<Checkpoint>(checkpoint),
@@ -51,7 +41,25 @@ Decoder make_decoder(const Checkpoint& checkpoint, const Stage& stage, const Lim
                             .feed_forward_norm = std::move(tensors.layers[layer].feed_forward_norm),
                             .feed_forward = std::move(halves.feed_forward)});
   }
-  return {std::make_unique<LayerStack>(std::move(parts)), limits};
+  return std::make_unique<LayerStack>(std::move(parts));
+}
+
+}  // namespace
+
+std::unique_ptr<Transformer> make_transformer(const Checkpoint& checkpoint, const Stage& stage, const Limits& limits) {
+  require_family(checkpoint, stage);
+  const MakeTransformer* const whole = std::get_if<MakeTransformer>(&stage.make);
+  return whole ? (*whole)(checkpoint, limits, stage.options) : make_stack(checkpoint, stage, limits, {});
+}
+
+Decoder make_decoder(const Checkpoint& checkpoint, const Stage& stage, const Limits& limits) {
+  return {make_transformer(checkpoint, stage, limits), limits};
+}
+
+Decoder make_decoder(const Checkpoint& checkpoint, const Stage& stage, const Limits& limits,
+                     const MakeFeedForward& make_feed_forward) {
+  require_family(checkpoint, stage);
+  return {make_stack(checkpoint, stage, limits, make_feed_forward), limits};
 }
 
 std::unique_ptr<Attention> make_attention(const Checkpoint& checkpoint, const Stage& stage, index_t layer, const Limits& limits) {

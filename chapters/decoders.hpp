@@ -23,6 +23,9 @@ Decoder make_decoder(const Checkpoint& checkpoint, const Stage& stage, const Lim
 Decoder make_decoder(const Checkpoint& checkpoint, const Stage& stage, const Limits& limits,
                      const MakeFeedForward& make_feed_forward);
 
+/// The transformer that such a decoder keeps, without the tokens.
+std::unique_ptr<Transformer> make_transformer(const Checkpoint& checkpoint, const Stage& stage, const Limits& limits);
+
 /// One layer's attention, alone.  @throws Error as above
 std::unique_ptr<Attention> make_attention(const Checkpoint& checkpoint, const Stage& stage, index_t layer, const Limits& limits);
 

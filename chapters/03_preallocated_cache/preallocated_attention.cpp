@@ -9,6 +9,9 @@ PreallocatedAttention::PreallocatedAttention(std::shared_ptr<const HeadProjectio
   for (index_t b = 0; b < limits.sequences; ++b) caches_.emplace_back(limits.capacity, projection_->sizes());
 }
 
+PreallocatedAttention::PreallocatedAttention(std::shared_ptr<const HeadProjection> projection, std::vector<HeadCache> caches)
+    : projection_(std::move(projection)), caches_(std::move(caches)) {}
+
 // [forward]
 Tensor<2> PreallocatedAttention::forward(const Tensor<2>& x, const Batch& batch) {
   require_room(batch);

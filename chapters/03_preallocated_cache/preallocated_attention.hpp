@@ -12,6 +12,8 @@ namespace kv {
 class PreallocatedAttention : public Attention {
  public:
   PreallocatedAttention(std::shared_ptr<const HeadProjection> projection, const Limits& limits);
+  /// Goes on from caches that were filled elsewhere, one for each sequence.
+  PreallocatedAttention(std::shared_ptr<const HeadProjection> projection, std::vector<HeadCache> caches);
 
   Tensor<2> forward(const Tensor<2>& x, const Batch& batch) override;
   index_t length(index_t sequence) const override { return caches_.at(sequence).length(); }

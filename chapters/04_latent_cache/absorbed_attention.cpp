@@ -25,6 +25,10 @@ AbsorbedAttention::AbsorbedAttention(std::shared_ptr<const LatentProjection> pro
                                      const Limits& limits)
     : LatentCacheAttention(std::move(projection), limits), absorption_(std::move(absorption)) {}
 
+AbsorbedAttention::AbsorbedAttention(std::shared_ptr<const LatentProjection> projection, Absorption absorption,
+                                     std::vector<LatentCache> caches)
+    : LatentCacheAttention(std::move(projection), std::move(caches)), absorption_(std::move(absorption)) {}
+
 Tensor<3> AbsorbedAttention::attend_caches(const Tensor<3>& queries, const Batch& batch) const {
   return attend_absorbed(queries, batch, caches(), absorption_, projection().latent_sizes());
 }

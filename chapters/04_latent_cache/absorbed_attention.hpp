@@ -16,6 +16,8 @@ Tensor<3> attend_absorbed(const Tensor<3>& queries, const Batch& batch, const st
 class AbsorbedAttention : public LatentCacheAttention {
  public:
   AbsorbedAttention(std::shared_ptr<const LatentProjection> projection, Absorption absorption, const Limits& limits);
+  /// Goes on from caches that were filled elsewhere, one for each sequence.
+  AbsorbedAttention(std::shared_ptr<const LatentProjection> projection, Absorption absorption, std::vector<LatentCache> caches);
 
  protected:
   Tensor<3> attend_caches(const Tensor<3>& queries, const Batch& batch) const override;

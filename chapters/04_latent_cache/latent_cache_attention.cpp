@@ -8,6 +8,9 @@ LatentCacheAttention::LatentCacheAttention(std::shared_ptr<const LatentProjectio
     caches_.emplace_back(limits.capacity, projection_->latent_sizes().row_width());
 }
 
+LatentCacheAttention::LatentCacheAttention(std::shared_ptr<const LatentProjection> projection, std::vector<LatentCache> caches)
+    : projection_(std::move(projection)), caches_(std::move(caches)) {}
+
 // [forward]
 Tensor<2> LatentCacheAttention::forward(const Tensor<2>& x, const Batch& batch) {
   require_room(batch);

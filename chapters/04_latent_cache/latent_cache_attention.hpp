@@ -13,6 +13,8 @@ namespace kv {
 class LatentCacheAttention : public Attention {
  public:
   LatentCacheAttention(std::shared_ptr<const LatentProjection> projection, const Limits& limits);
+  /// Goes on from caches that were filled elsewhere, one for each sequence.
+  LatentCacheAttention(std::shared_ptr<const LatentProjection> projection, std::vector<LatentCache> caches);
 
   Tensor<2> forward(const Tensor<2>& x, const Batch& batch) override;
   index_t length(index_t sequence) const override { return caches_.at(sequence).length(); }

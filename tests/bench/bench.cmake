@@ -16,6 +16,11 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
 endif()
 set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/limits.cpp PROPERTIES COMPILE_OPTIONS "${KV_LIMIT_FLAGS}")
 
+# long_decode: decode behind a long text, which nobody has to read for it.
+add_executable(long_decode EXCLUDE_FROM_ALL ${CMAKE_CURRENT_LIST_DIR}/long_decode.cpp ${CMAKE_CURRENT_LIST_DIR}/limits.cpp
+  ${PROJECT_SOURCE_DIR}/docs/measure/report.cpp ${PROJECT_SOURCE_DIR}/docs/measure/plot.cpp)
+kv_link(long_decode "" kv_cuda_cpu ${CMAKE_CURRENT_LIST_DIR}/long_decode.cpp)
+
 # make_synthetic: a checkpoint of true shapes with random weights, to measure speed and memory on. See README.md.
 add_executable(make_synthetic EXCLUDE_FROM_ALL ${CMAKE_CURRENT_LIST_DIR}/make_synthetic.cpp)
 kv_link(make_synthetic "" kv_cuda_cpu ${CMAKE_CURRENT_LIST_DIR}/make_synthetic.cpp)

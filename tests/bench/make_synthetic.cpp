@@ -1,6 +1,6 @@
 /// @file
-/// make_synthetic CONFIG.json DIRECTORY [--layers N] [--vocabulary V] [--holes]: a checkpoint of a DeepSeek model's true shapes
-/// with random bf16 weights, for benchmarks of speed and memory. What it says means nothing.
+/// make_synthetic CONFIG.json DIRECTORY [--layers N] [--vocabulary V] [--context C] [--holes]: a checkpoint of a Llama or
+/// DeepSeek model's true shapes with random bf16 weights, for benchmarks of speed and memory. What it says means nothing.
 ///
 /// Tensors are written one after the other, a block at a time: memory stays small whatever the size of the model.
 /// --holes leaves the routed experts out of the file as holes, which read as zeros and take no disk: a 16-billion-parameter
@@ -14,6 +14,8 @@
 #include <vector>
 
 #include "chapters/models/architectures.hpp"
+#include "chapters/models/family.hpp"
+#include "chapters/models/grouped_config.hpp"
 #include "chapters/models/latent_config.hpp"
 #include "chapters/models/mixture_config.hpp"
 #include "chapters/models/model_sizes.hpp"
@@ -42,7 +44,18 @@ struct Plan {
 
 // ---- which tensors ----
 
-void plan_attention(std::vector<Plan>& plans, const std::string& at, const Json& config) {
+void plan_grouped(std::vector<Plan>& plans, const std::string& at, const Json& config) {
+  const auto [heads, head_norms, input_biases, output_bias] = grouped_config(config);
+  if (head_norms || input_biases || output_bias)
+    throw Error("make_synthetic: of models without latents it makes Llama's shape alone: no norms of heads, no biases");
+  const index_t M = model_sizes(config).width;
+  plans.push_back({at + "q_proj.weight", {heads.query_heads * heads.key_width, M}, Plan::random});
+  plans.push_back({at + "k_proj.weight", {heads.key_value_heads * heads.key_width, M}, Plan::random});
+  plans.push_back({at + "v_proj.weight", {heads.key_value_heads * heads.value_width, M}, Plan::random});
+  plans.push_back({at + "o_proj.weight", {M, heads.query_heads * heads.value_width}, Plan::random});
+}
+
+void plan_latent(std::vector<Plan>& plans, const std::string& at, const Json& config) {
   const LatentSizes sizes = latent_config(config).sizes;
   const index_t M = sizes.width, H = sizes.heads, R = sizes.rank, queries = H * sizes.key_width();
   if (sizes.query_rank) {
@@ -83,7 +96,7 @@ std::vector<Plan> plan_model(const Json& config, Plan::Content experts) {
     const std::string at = "model.layers." + std::to_string(layer) + ".";
     plans.push_back({at + "input_layernorm.weight", {M}, Plan::ones});
     plans.push_back({at + "post_attention_layernorm.weight", {M}, Plan::ones});
-    plan_attention(plans, at + "self_attn.", config);
+    (family(config) == Family::mla ? plan_latent : plan_grouped)(plans, at + "self_attn.", config);
     if (is_mixture(config, layer))
       plan_mixture(plans, at + "mlp.", config, experts);
     else
@@ -164,13 +177,14 @@ std::string file_contents(const std::filesystem::path& path) {
 }
 
 void make(const std::vector<std::string>& words) {
-  if (words.size() < 2) throw UsageError("usage: make_synthetic CONFIG.json DIRECTORY [--layers N] [--vocabulary V] [--holes]");
+  if (words.size() < 2) throw UsageError("usage: make_synthetic CONFIG.json DIRECTORY [--layers N] [--vocabulary V] [--context C] [--holes]");
   std::string config = file_contents(words[0]);
   Plan::Content experts = Plan::random;
   for (index_t i = 2; i < words.size(); ++i) {
     if (words[i] == "--holes") experts = Plan::hole;
     else if (words[i] == "--layers" && i + 1 < words.size()) replace_number(config, "num_hidden_layers", words[++i]);
     else if (words[i] == "--vocabulary" && i + 1 < words.size()) replace_number(config, "vocab_size", words[++i]);
+    else if (words[i] == "--context" && i + 1 < words.size()) replace_number(config, "max_position_embeddings", words[++i]);
     else throw UsageError("make_synthetic: unknown option '" + words[i] + "'");
   }
   const std::vector<Plan> plans = plan_model(Json::parse(config, words[0]), experts);
