@@ -27,3 +27,52 @@ document.addEventListener('DOMContentLoaded', () => {
   if (i + 1 < pages.length) nav.append(bookLink(pages[i + 1], 'next', pages[i + 1].name + ' →'));
   (document.querySelector('.contents .textblock') || document.querySelector('.contents')).append(nav);
 });
+
+// ---- the search box: sections of the book first, then symbols ----
+
+/// Every word of the query begins a word of the place; a whole word counts twice as much. docs/check reads this rule too.
+function bookPlaces(query) {
+  const terms = query.toLowerCase().match(/[a-z0-9]+/g) || [];
+  let total = null;
+  for (const term of terms) {
+    const found = new Map();
+    for (const [word, places] of Object.entries(bookSearch.words)) {
+      if (!word.startsWith(term)) continue;
+      const factor = word === term ? 1 : 0.5;
+      for (const [place, score] of places) found.set(place, Math.max(found.get(place) || 0, score * factor));
+    }
+    if (total === null) total = found;
+    else total = new Map([...total].filter(([place]) => found.has(place)).map(([place, score]) => [place, score + found.get(place)]));
+  }
+  const isSymbol = (place) => bookSearch.places[place][0].startsWith('kv::');
+  return [...(total || [])].sort(([a, x], [b, y]) => isSymbol(a) - isSymbol(b) || y - x || a - b).map(([place]) => bookSearch.places[place]);
+}
+
+document.addEventListener('DOMContentLoaded', () => {
+  if (typeof bookSearch === 'undefined') return;
+  const box = document.createElement('div');
+  box.className = 'book-search';
+  box.innerHTML = '<input type="search" placeholder="Search the book" aria-label="Search the book"><ol hidden></ol>';
+  const [input, list] = box.children;
+  const show = () => {
+    const places = bookPlaces(input.value).slice(0, 12);
+    list.replaceChildren(...places.map(([name, file]) => {
+      const item = document.createElement('li');
+      item.append(bookLink({file}, '', name));
+      return item;
+    }));
+    list.hidden = places.length === 0;
+  };
+  input.addEventListener('input', show);
+  input.addEventListener('keydown', (event) => {
+    if (event.key === 'Enter' && list.firstChild) location.href = list.querySelector('a').href;
+    if (event.key === 'ArrowDown' && list.firstChild) list.querySelector('a').focus();
+  });
+  box.addEventListener('keydown', (event) => {
+    if (event.key === 'Escape') list.hidden = true;
+  });
+  document.addEventListener('click', (event) => {
+    if (!box.contains(event.target)) list.hidden = true;
+  });
+  document.getElementById('titlearea').append(box);
+});

@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+"""docs/finish.py HTML_FOLDER: what Doxygen leaves out of the book.
+
+Figures become images: they follow the page's dark switch and not the system's, and say in words
+what they show. Every listing says which file it is from. And an index for the search box, of the
+book's sections first and of its symbols after them."""
+import html
+import json
+import math
+import pathlib
+import re
+import sys
+
+# Of one word: in a page's title, in a section's, each time in the text.
+PAGE_TITLE, SECTION_TITLE = 40.0, 12.0
+REFERENCE = 0.5  # of the pages that are no chapters, beside a chapter
+MEMBERS = re.compile(r'<a id="(\w+)" name="\w+"></a>\n<h2 class="memtitle">.*?</span>(.*?)</h2>', re.S)
+CLASSES = re.compile(r'<a class="el" href="((?:class|struct)\w+\.html)"[^>]*>(\w+)</a>')
+HEADINGS = re.compile(r'<h([1-4])[^>]*>(.*?)</h\1>', re.S)
+FIGURE = re.compile(r'<object type="image/svg\+xml" data="([\w.-]+\.svg)"[^>]*></object>')
+
+
+def text_of(markup):
+    """Without tags, formulas and listings."""
+    markup = re.sub(r'<div class="fragment">.*?<!-- fragment -->|<script.*?</script>|\\\(.*?\\\)|\\\[.*?\\\]', " ", markup,
+                    flags=re.S)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", markup)).split())
+
+
+def words_of(text):
+    return re.findall(r"[a-z0-9]+", text.lower())
+
+
+def book_pages(folder):
+    """The pages of the book in its order: the first page, chapters, then the others that docs/ has."""
+    names = ["index.html"] + sorted(path.name for path in folder.glob("ch[0-9][0-9]*.html"))
+    names += [f"{page}.html" for page in ("identity", "performance", "commands")]
+    return [folder / name for name in names if (folder / name).exists()]
+
+
+def sections(page):
+    """(title, anchor, text, depth) of every section; the first is the page itself."""
+    content = page.read_text()
+    title = text_of(re.search(r'<div class="title">(.*?)</div>', content, re.S)[1])
+    body = re.sub(r'<div class="toc">.*?</div>', "", content[content.index('<div class="contents">'):], flags=re.S)
+    marks = [(match.start(), match.end(), text_of(match[2]), re.search(r'id="([\w-]+)"', match[2] + body[match.start():match.end()]))
+             for match in HEADINGS.finditer(body)]
+    starts = [0] + [mark[1] for mark in marks]
+    ends = [mark[0] for mark in marks] + [len(body)]
+    heads = [(title, "")] + [(name, found[1] if found else "") for _, _, name, found in marks]
+    return title, [(name, anchor, text_of(body[start:end])) for (name, anchor), start, end in zip(heads, starts, ends)]
+
+
+def add(index, words, place, score):
+    for word in words:
+        index.setdefault(word, {}).setdefault(place, 0.0)
+        index[word][place] += score
+
+
+def search_index(folder):
+    """Places, and for each word where it stands with what weight. A word in few places weighs more."""
+    places, index = [], {}
+    for page in book_pages(folder):
+        page_title, parts = sections(page)
+        weight = 1.0 if page.name.startswith("ch") else REFERENCE
+        for number, (title, anchor, text) in enumerate(parts):
+            place = len(places)
+            places.append([title if number == 0 else f"{title} · {page_title}", page.name + (f"#{anchor}" if anchor else "")])
+            add(index, words_of(title), place, weight * (PAGE_TITLE if number == 0 else SECTION_TITLE))
+            counts = {}
+            for word in words_of(text):
+                counts[word] = counts.get(word, 0) + 1
+            for word, count in counts.items():
+                add(index, [word], place, weight * (1 + math.log(count)))
+    symbols = [(name, file) for file, name in CLASSES.findall((folder / "annotated.html").read_text())]
+    namespace = folder / "namespacekv.html"
+    symbols += [(text_of(name), f"{namespace.name}#{anchor}") for anchor, name in MEMBERS.findall(namespace.read_text())]
+    for name, address in dict(symbols).items():
+        add(index, words_of(re.sub(r"([a-z])([A-Z])", r"\1 \2", name.replace("_", " "))) + [name.lower().strip("()")],
+            len(places), 1.0)
+        places.append([f"kv::{name}", address])
+    rarity = {word: math.log(1 + len(places) / len(found)) for word, found in index.items()}
+    return {"places": places,
+            "words": {word: [[place, round(score * rarity[word], 2)] for place, score in found.items()]
+                      for word, found in sorted(index.items())}}
+
+
+def sources(folder):
+    """The Markdown of every page of the book, by the name that its title gives it."""
+    root = pathlib.Path(__file__).resolve().parents[1]
+    result = {"index.html": root / "docs/index.md"}
+    for file in [*root.glob("chapters/*/chapter.md"), *root.glob("docs/*.md")]:
+        name = re.search(r"\{#(\w+)\}", file.read_text().split("\n", 1)[0])
+        if name and name[1] != "mainpage":
+            result[f"{name[1]}.html"] = file
+    return {page: result[page.name] for page in book_pages(folder)}
+
+
+def listings_with_files(folder):
+    """Listings of a page stand in the order of its source: snippets and fenced blocks."""
+    for page, source in sources(folder).items():
+        files = [found[1] for found in re.finditer(r"^@snippet (\S+) \S+|^```\w+\n.*?^```", source.read_text(), re.M | re.S)]
+        parts = page.read_text().split('<div class="fragment">')
+        if len(parts) - 1 != len(files):
+            sys.exit(f"{page.name} has {len(parts) - 1} listings, {source.name} asks for {len(files)}")
+        text = parts[0]
+        for file, part in zip(files, parts[1:]):
+            text += (f'<div class="listing-file">{file}</div>' if file else "") + '<div class="fragment">' + part
+        page.write_text(text)
+
+
+def figures_as_images(folder):
+    for page in book_pages(folder):
+        content = page.read_text()
+
+        def image(match):
+            drawing = (folder / match[1]).read_text()
+            title = re.search(r"<title>(.*?)</title>", drawing, re.S)
+            if not title:
+                sys.exit(f"{match[1]} has no <title>: it says in words what the figure shows")
+            return f'<img src="{match[1]}" alt="{html.escape(html.unescape(title[1]), quote=True)}"/>'
+        page.write_text(FIGURE.sub(image, content))
+
+
+def main(folder):
+    figures_as_images(folder)
+    listings_with_files(folder)
+    (folder / "book_search.js").write_text(f"const bookSearch = {json.dumps(search_index(folder), separators=(',', ':'))};\n")
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]))
