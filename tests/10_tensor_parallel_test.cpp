@@ -224,26 +224,26 @@ TEST_CASE("bytes of parallel-experts are those of the choices that lie on other 
     const std::vector<Token> first = random_tokens(7, V, 4), second = random_tokens(5, V, 5);
     // whose choices, layer by layer: from a model on one rank whose routers are watched
     std::uint64_t expected = 0;
-    index_t experts = 0;
+    index_t mixtures = 0;
     const auto watched = [&](const Checkpoint& from, index_t layer) -> std::shared_ptr<const FeedForward> {
       if (!std::holds_alternative<MixtureTensors>(feed_forward_tensors(from, layer))) return nullptr;
       MixtureParts parts = mixture_parts(from, layer);
-      experts += parts.experts->count();
+      ++mixtures;
       parts.router = std::make_shared<ObservedRouter>(parts.router, [&, owner_of = split(parts.experts->count(), p)](const Routing& routing) {
         for (index_t n = 0; n < routing.size(); ++n)
           for (const Choice& choice : routing[n]) {
             index_t owner = 0;
             while (choice.expert >= owner_of[owner].end()) ++owner;
             const index_t sequence = n < first.size() ? 0 : 1;
-            if (owner != sequence % p) expected += 2 * M * sizeof(float);
+            if (owner != sequence % p) expected += (2 * M + 1) * sizeof(float);
           }
       });
       return std::make_shared<Mixture>(std::move(parts));
     };
     Decoder whole = make_decoder(checkpoint, find_stage("preallocated"), {.sequences = 2, .capacity = 8}, watched);
     whole.logits({{0, first}, {1, second}});
-    expected += (p - 1) * experts * sizeof(std::uint32_t);         // how many rows for each
-    if (p > 1) expected += second.size() * V * sizeof(float);      // sequence 1 is not on rank 0
+    expected += p * (p - 1) * 8 * (2 * mixtures + 1);          // how much will come: there, back, and logits
+    if (p > 1) expected += second.size() * V * sizeof(float);  // sequence 1 is not on rank 0
     StageOptions options = find_stage("parallel").options;
     options.set("ranks", std::to_string(p));
     const auto model = make_on_ranks(Cut::experts, checkpoint, {.sequences = 2, .capacity = 8}, options);

@@ -1,7 +1,5 @@
 #include "chapters/10_tensor_parallel/communicator.hpp"
 
-#include <vector>
-
 namespace kv {
 namespace {
 
@@ -29,10 +27,6 @@ void Communicator::all_gather(std::span<const float> own, std::span<const index_
   exchange(std::vector<ConstBytes>(ranks(), bytes(own)), in, sent_.all_gather);
 }
 // [all_gather]
-
-void Communicator::all_to_all(const std::vector<ConstBytes>& out, const std::vector<Bytes>& in) {
-  exchange(out, in, sent_.all_to_all);
-}
 
 // [all_reduce]
 void Communicator::all_reduce(std::span<float> x) {

@@ -6,6 +6,7 @@
 /// Letters of this chapter: p ranks, r one of them.
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "common/files/error.hpp"
 #include "common/tensor/tensor.hpp"
@@ -43,9 +44,24 @@ class Communicator {
   /// @param own  @param all of which counts[r] numbers are rank r's, counts[rank()] as many as `own` has
   void all_gather(std::span<const float> own, std::span<const index_t> counts, std::span<float> all);
 
-  /// What rank r says in part r of `out` it hears in the part of this rank.
-  /// @param out a part for each rank  @param in likewise, as long as what that rank sends
-  void all_to_all(const std::vector<ConstBytes>& out, const std::vector<Bytes>& in);
+  /// What is said to rank r is heard by it, whatever its length; lengths travel first, 8 bytes each.
+  /// @param out a part for each rank  @return a part from each rank
+  template <class T>
+  std::vector<std::vector<T>> all_to_all(const std::vector<std::vector<T>>& out) {
+    std::vector<std::uint64_t> lengths(ranks()), theirs(ranks());
+    for (index_t r = 0; r < ranks(); ++r) lengths[r] = out[r].size();
+    std::vector<std::vector<T>> in;
+    std::vector<ConstBytes> lengths_out, parts_out;
+    std::vector<Bytes> lengths_in, parts_in;
+    for (index_t r = 0; r < ranks(); ++r) lengths_out.push_back(std::as_bytes(std::span(&lengths[r], 1)));
+    for (index_t r = 0; r < ranks(); ++r) lengths_in.push_back(std::as_writable_bytes(std::span(&theirs[r], 1)));
+    exchange(lengths_out, lengths_in, sent_.all_to_all);
+    for (const std::uint64_t length : theirs) in.emplace_back(length);
+    for (const auto& part : out) parts_out.push_back(std::as_bytes(std::span(part)));
+    for (auto& part : in) parts_in.push_back(std::as_writable_bytes(std::span(part)));
+    exchange(parts_out, parts_in, sent_.all_to_all);
+    return in;
+  }
 
   /// x becomes the sum over all ranks, ((x0 + x1) + x2) + ...: the same bits on every rank and in every run, but others for
   /// another number of ranks. Each rank adds up one p-th (all to all), then all gather it, as a ring does:
@@ -54,6 +70,8 @@ class Communicator {
 
   /// What rank 0 has, everyone has.
   void broadcast(Bytes x);
+  template <class T>
+  void broadcast(std::vector<T>& x) { broadcast(std::as_writable_bytes(std::span(x))); }
 
   /// Nobody leaves before everybody has come.
   void barrier();

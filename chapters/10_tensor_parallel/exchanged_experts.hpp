@@ -9,7 +9,7 @@ namespace kv {
 /// A mixture for tokens that are split over ranks. A rank routes its own tokens, sends each row to every rank that has one
 /// of its experts, runs its own experts on what has come, and sends the outputs back; the token's rank adds them up in the
 /// router's order. So no bit changes. The shared expert is on every rank.
-/// Sends 2 M numbers for each choice of an expert on another rank, and the number of rows for each such expert.
+/// Sends 2 M + 1 numbers for each choice of an expert on another rank.
 /// @see DeepSeek-AI 2024, section 3.4, arXiv:2412.19437; Lepikhin et al. 2020 for the exchange, arXiv:2006.16668
 class ExchangedExperts : public FeedForward {
  public:

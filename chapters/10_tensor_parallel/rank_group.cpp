@@ -1,9 +1,9 @@
 #include "chapters/10_tensor_parallel/rank_group.hpp"
 
-#include <atomic>
+#include <array>
 #include <thread>
 
-#include "chapters/10_tensor_parallel/fingerprint.hpp"
+#include "common/checkpoint/fingerprint.hpp"
 #include "chapters/10_tensor_parallel/slices.hpp"
 #include "chapters/10_tensor_parallel/thread_communicator.hpp"
 #include "common/tensor/parallel.hpp"
@@ -13,96 +13,57 @@ namespace {
 
 /// What rank 0 tells the others to do.
 struct Call {
-  enum Kind : std::int64_t { logits, truncate, share, prompt_ends, report, end, make, leave };
-  Kind kind;
-  std::vector<std::int64_t> numbers = {};
-
-  void add(index_t number) { numbers.push_back(static_cast<std::int64_t>(number)); }
-  template <class List>
-  void add_list(const List& list) {
-    add(std::size(list));
-    numbers.insert(numbers.end(), std::begin(list), std::end(list));
-  }
+  enum Kind : index_t { logits, truncate, share, prompt_ends, report, end, make, leave };
+  Kind kind = end;
+  std::array<index_t, 4> numbers = {};
+  std::vector<Token> tokens = {};  // or the characters of a path
+  Batch batch = {};
+  std::vector<index_t> wanted = {};
 };
 
-/// Takes a call's numbers in the order in which they were added.
-class Reader {
- public:
-  explicit Reader(const Call& call) : next_(call.numbers.data()) {}
-  index_t number() { return static_cast<index_t>(*next_++); }
-  template <class T>
-  std::vector<T> list() {
-    std::vector<T> result(number());
-    for (T& each : result) each = static_cast<T>(*next_++);
-    return result;
-  }
-
- private:
-  const std::int64_t* next_;
-};
-
-void tell(Communicator& line, const Call& call) {
-  std::int64_t head[2]{call.kind, static_cast<std::int64_t>(call.numbers.size())};
-  std::vector<std::int64_t> numbers = call.numbers;
+/// Rank 0 gives, the others take.
+Call& pass(Communicator& line, Call& call) {
+  std::array<index_t, 8> head{call.kind, call.tokens.size(), call.batch.size(), call.wanted.size()};
+  std::ranges::copy(call.numbers, head.begin() + 4);
   line.broadcast(std::as_writable_bytes(std::span(head)));
-  line.broadcast(std::as_writable_bytes(std::span(numbers)));
-}
-
-Call hear(Communicator& line) {
-  std::int64_t head[2];
-  line.broadcast(std::as_writable_bytes(std::span(head)));
-  Call call{static_cast<Call::Kind>(head[0]), std::vector<std::int64_t>(static_cast<index_t>(head[1]))};
-  line.broadcast(std::as_writable_bytes(std::span(call.numbers)));
+  call.kind = static_cast<Call::Kind>(head[0]);
+  call.tokens.resize(head[1]);
+  call.batch.resize(head[2]);
+  call.wanted.resize(head[3]);
+  std::copy(head.begin() + 4, head.end(), call.numbers.begin());
+  if (!call.tokens.empty()) line.broadcast(call.tokens);
+  if (!call.batch.empty()) line.broadcast(call.batch);
+  if (!call.wanted.empty()) line.broadcast(call.wanted);
+  for (Segment& segment : call.batch) segment.tokens = std::span(call.tokens).subspan(segment.first_row, segment.rows);
   return call;
-}
-
-Call logits_call(std::span<const Token> tokens, const Batch& batch, std::span<const index_t> wanted) {
-  Call call{Call::logits};
-  call.add_list(tokens);
-  call.add_list(wanted);
-  call.add(batch.size());
-  for (const Segment& segment : batch)
-    for (const index_t number : {segment.sequence, segment.first_row, segment.rows, segment.position}) call.add(number);
-  return call;
-}
-
-void run_logits(Transformer& own, Reader reader) {
-  const std::vector<Token> tokens = reader.list<Token>();
-  const std::vector<index_t> wanted = reader.list<index_t>();
-  Batch batch(reader.number());
-  for (Segment& segment : batch) {
-    for (index_t* number : {&segment.sequence, &segment.first_row, &segment.rows, &segment.position}) *number = reader.number();
-    segment.tokens = std::span(tokens).subspan(segment.first_row, segment.rows);
-  }
-  own.logits(tokens, batch, wanted);
 }
 
 /// Every rank's report, on every rank.
 std::vector<RankReport> exchange_reports(Communicator& line, const Transformer& own) {
-  RankReport mine{own.state_bytes(), line.sent()};
-  std::vector<RankReport> reports(line.ranks());
-  std::vector<Bytes> in;
-  for (RankReport& report : reports) in.push_back(std::as_writable_bytes(std::span(&report, 1)));
-  line.all_to_all(std::vector<ConstBytes>(line.ranks(), std::as_bytes(std::span(&mine, 1))), in);
+  const std::vector<RankReport> mine{{own.state_bytes(), line.sent()}};
+  std::vector<RankReport> reports;
+  for (const auto& from_one : line.all_to_all(std::vector<std::vector<RankReport>>(line.ranks(), mine))) reports.push_back(from_one[0]);
   return reports;
 }
 
 // [follow]
+/// Does on this rank what the call says.
+Tensor<2> perform(Communicator& line, Transformer& own, const Call& call) {
+  const auto [a, b, c, d] = call.numbers;
+  switch (call.kind) {
+    case Call::logits: return own.logits(call.tokens, call.batch, call.wanted);
+    case Call::truncate: own.truncate(a, std::min(b, own.length(a))); break;
+    case Call::share: own.share(a, b, c); break;
+    case Call::prompt_ends: own.prompt_ends(a); break;
+    case Call::report: exchange_reports(line, own); break;
+    default: break;
+  }
+  return {};
+}
+
 /// What a rank other than 0 does.
 void follow(Communicator& line, Transformer& own) {
-  for (;;) {
-    const Call call = hear(line);
-    Reader reader(call);
-    const auto next = [&] { return reader.number(); };
-    switch (call.kind) {
-      case Call::logits: run_logits(own, reader); break;
-      case Call::truncate: { const index_t sequence = next(); own.truncate(sequence, std::min(next(), own.length(sequence))); break; }
-      case Call::share: { const index_t from = next(), to = next(); own.share(from, to, next()); break; }
-      case Call::prompt_ends: own.prompt_ends(next()); break;
-      case Call::report: exchange_reports(line, own); break;
-      default: return;
-    }
-  }
+  for (Call call; pass(line, call).kind != Call::end;) perform(line, own, call);
 }
 // [follow]
 
@@ -115,15 +76,15 @@ class RankGroup : public Transformer {
  public:
   RankGroup(Communicator& line, const Limits& limits, index_t threads) : line_(line), share_(threads), lengths_(limits.sequences) {}
   ~RankGroup() override {
+    Call end{Call::end};
     try {
-      if (!failed_) tell(line_, {Call::end});
+      if (!failed_) pass(line_, end);
     } catch (const std::exception&) {  // a rank has failed since
     }
     for (std::thread& follower : followers_) follower.join();
     if (&line_ == the_job) job_is_busy = false;
   }
 
-  /// @param start starts the other ranks
   void begin(const std::function<std::unique_ptr<Transformer>()>& make_own) {
     together([&] {
       own_ = make_own();
@@ -131,33 +92,25 @@ class RankGroup : public Transformer {
     });
   }
 
+  // [logits]
   Tensor<2> logits(std::span<const Token> tokens, const Batch& batch, std::span<const index_t> wanted) override {
     if (failed_) throw Error(*failed_);
-    Tensor<2> result;
-    together([&] {
-      tell(line_, logits_call(tokens, batch, wanted));
-      result = own_->logits(tokens, batch, wanted);
-    });
+    Tensor<2> result = run({Call::logits, {}, {tokens.begin(), tokens.end()}, batch, {wanted.begin(), wanted.end()}});
     for (const Segment& segment : batch) lengths_.at(segment.sequence) += segment.rows;
     return result;
   }
+  // [logits]
   index_t length(index_t sequence) const override { return lengths_.at(sequence); }
   index_t truncate(index_t sequence, index_t length) override {
-    length = std::min(length, lengths_.at(sequence));
-    run({Call::truncate, {static_cast<std::int64_t>(sequence), static_cast<std::int64_t>(length)}},
-        [&] { own_->truncate(sequence, std::min(length, own_->length(sequence))); });
-    return lengths_[sequence] = length;
+    lengths_.at(sequence) = std::min(length, lengths_[sequence]);
+    run({Call::truncate, {sequence, lengths_[sequence]}});
+    return lengths_[sequence];
   }
   index_t share(index_t from, index_t to, index_t length) override {
-    lengths_.at(to) = 0;
-    Call call{Call::share};
-    for (const index_t number : {from, to, length}) call.add(number);
-    run(call, [&] { lengths_[to] = own_->share(from, to, length); });
-    return lengths_[to];
+    run({Call::share, {from, to, length}});
+    return lengths_.at(to) = own_->length(to);  // the same on every rank that keeps all sequences; else nothing is shared
   }
-  void prompt_ends(index_t sequence) override {
-    run({Call::prompt_ends, {static_cast<std::int64_t>(sequence)}}, [&] { own_->prompt_ends(sequence); });
-  }
+  void prompt_ends(index_t sequence) override { run({Call::prompt_ends, {sequence}}); }
   index_t vocabulary() const override { return own_->vocabulary(); }
   /// Of all ranks together.
   StateBytes state_bytes() const override {
@@ -167,7 +120,8 @@ class RankGroup : public Transformer {
   }
   std::vector<RankReport> reports() const {
     std::vector<RankReport> result;
-    run({Call::report}, [&] { result = exchange_reports(line_, *own_); });
+    Call call{Call::report};
+    if (!failed_) together([&] { result = exchange_reports((pass(line_, call), line_), *own_); });
     return result;
   }
 
@@ -176,12 +130,10 @@ class RankGroup : public Transformer {
 
  private:
   /// After a failure nothing is left to be done: whoever cleans up behind an error must not meet another one.
-  void run(const Call& call, const std::function<void()>& own_part) const {
-    if (failed_) return;
-    together([&] {
-      tell(line_, call);
-      own_part();
-    });
+  Tensor<2> run(Call call) {
+    Tensor<2> result;
+    if (!failed_) together([&] { result = perform(line_, *own_, pass(line_, call)); });
+    return result;
   }
   void together(const std::function<void()>& step) const {
     const ThreadShare::Use use(share_);
@@ -229,26 +181,23 @@ std::unique_ptr<Transformer> on_threads(Cut cut, const Checkpoint& checkpoint, c
 std::unique_ptr<Transformer> on_job(Cut cut, const Checkpoint& checkpoint, const Limits& limits, Communicator& job) {
   if (std::exchange(job_is_busy, true)) throw Error("the ranks of this job run one model at a time");
   auto group = std::make_unique<RankGroup>(job, limits, threads_for(0, job.ranks()));
-  Call call{Call::make};
-  for (const index_t number : {static_cast<index_t>(cut), limits.sequences, limits.capacity, threads_for(0, job.ranks())}) call.add(number);
-  call.add_list(std::filesystem::absolute(checkpoint.directory()).string());
+  const std::string directory = std::filesystem::absolute(checkpoint.directory()).string();
+  Call call{Call::make, {static_cast<index_t>(cut), limits.sequences, limits.capacity, threads_for(0, job.ranks())}, {directory.begin(), directory.end()}};
   group->begin([&] {
-    tell(job, call);
+    pass(job, call);
     require_same(job, "checkpoint", fingerprint(checkpoint));
     return make_rank_model(cut, checkpoint, limits, job);
   });
   return group;
 }
 
-void follow_model(Communicator& job, Reader reader) {
-  const Cut cut = static_cast<Cut>(reader.number());
-  const index_t sequences = reader.number(), capacity = reader.number();
-  ThreadShare share(reader.number());
+void follow_model(Communicator& job, const Call& call) {
+  const auto [cut, sequences, capacity, thread_count] = call.numbers;
+  ThreadShare share(thread_count);
   const ThreadShare::Use use(share);
-  const std::vector<char> directory = reader.list<char>();
-  const Checkpoint checkpoint(std::filesystem::path(directory.begin(), directory.end()));
+  const Checkpoint checkpoint(std::string(call.tokens.begin(), call.tokens.end()));
   require_same(job, "checkpoint", fingerprint(checkpoint));
-  const auto own = make_rank_model(cut, checkpoint, {.sequences = sequences, .capacity = capacity}, job);
+  const auto own = make_rank_model(static_cast<Cut>(cut), checkpoint, {.sequences = sequences, .capacity = capacity}, job);
   job.barrier();
   follow(job, *own);
 }
@@ -269,15 +218,15 @@ std::vector<RankReport> rank_reports(const Transformer& on_ranks) { return dynam
 void join_job(Communicator& job) { the_job = &job; }
 
 int follow_job(Communicator& job) {
-  for (;;) {
-    const Call call = hear(job);
-    Reader reader(call);
-    if (call.kind == Call::leave) return static_cast<int>(reader.number());
-    follow_model(job, reader);
-  }
+  Call call;
+  while (pass(job, call).kind != Call::leave) follow_model(job, call);
+  return static_cast<int>(call.numbers[0]);
 }
 
-void leave_job(int exit_code) { tell(*the_job, {Call::leave, {exit_code}}); }
+void leave_job(int exit_code) {
+  Call call{Call::leave, {static_cast<index_t>(exit_code)}};
+  pass(*the_job, call);
+}
 
 void require_same(Communicator& line, std::string_view what, std::uint64_t own) {
   std::uint64_t first = own;

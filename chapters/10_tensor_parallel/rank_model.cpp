@@ -39,7 +39,7 @@ Halves cut_sums(const Checkpoint& checkpoint, const LayerTensors& layer, const L
     attention = std::make_unique<AbsorbedAttention>(latent_projection(checkpoint, *latent), Absorption(latent->latent_up, latent->sizes), limits);
   else
     attention = std::make_unique<PreallocatedAttention>(head_projection(checkpoint, own), limits);
-  auto other = feed_forward(checkpoint, summand(layer.feed_forward, line.ranks(), line.rank()));
+  auto other = feed_forward_from(checkpoint, summand(layer.feed_forward, line.ranks(), line.rank()));
   return {std::make_unique<ReducedAttention>(std::move(attention), line), std::make_shared<ReducedFeedForward>(std::move(other), line)};
 }
 // [sums]
@@ -53,7 +53,7 @@ Halves cut_experts(const Checkpoint& checkpoint, const LayerTensors& layer, cons
   else
     attention = std::make_unique<PreallocatedAttention>(head_projection(checkpoint, layer.attention), limits);
   const auto* const mixture = std::get_if<MixtureTensors>(&layer.feed_forward);
-  if (!mixture) return {std::move(attention), feed_forward(checkpoint, layer.feed_forward)};
+  if (!mixture) return {std::move(attention), feed_forward_from(checkpoint, layer.feed_forward)};
   return {std::move(attention), std::make_shared<ExchangedExperts>(mixture_parts(checkpoint, *mixture), line)};
 }
 // [experts]
@@ -118,7 +118,6 @@ class SplitSequences : public Transformer {
   index_t owner(index_t sequence) const { return sequence % line_.ranks(); }
   index_t local(index_t sequence) const { return sequence / line_.ranks(); }
   bool is_own(index_t sequence) const { return owner(sequence) == line_.rank(); }
-  Tensor<2> at_rank_0(const Tensor<2>& own, const std::vector<index_t>& owners);
 
   LayerStack stack_;
   Communicator& line_;
@@ -128,47 +127,31 @@ class SplitSequences : public Transformer {
 Tensor<2> SplitSequences::logits(std::span<const Token> tokens, const Batch& batch, std::span<const index_t> wanted) {
   std::vector<Token> own_tokens;
   Batch own_batch;
-  std::vector<index_t> own_wanted, owners;
+  std::vector<index_t> owners(tokens.size()), own_rows(tokens.size()), own_wanted;  // of each row: whose, and where there
   for (Segment segment : batch) {
+    std::fill_n(owners.begin() + static_cast<std::ptrdiff_t>(segment.first_row), segment.rows, owner(segment.sequence));
     if (!is_own(segment.sequence)) continue;
-    const std::span<const Token> theirs = tokens.subspan(segment.first_row, segment.rows);
-    segment.sequence = local(segment.sequence);
-    segment.first_row = own_tokens.size();
-    own_tokens.insert(own_tokens.end(), theirs.begin(), theirs.end());
-    own_batch.push_back(segment);
-  }
-  for (const index_t row : wanted) {
-    index_t own_first = 0;
-    for (const Segment& segment : batch) {
-      const bool here = row >= segment.first_row && row < segment.first_row + segment.rows;
-      if (here) owners.push_back(owner(segment.sequence));
-      if (here && is_own(segment.sequence)) own_wanted.push_back(own_first + row - segment.first_row);
-      if (is_own(segment.sequence)) own_first += segment.rows;
+    for (index_t t = segment.first_row; t < segment.first_row + segment.rows; ++t) {
+      own_rows[t] = own_tokens.size();
+      own_tokens.push_back(tokens[t]);
     }
+    own_batch.push_back({local(segment.sequence), own_rows[segment.first_row], segment.rows, segment.position, segment.tokens});
   }
-  return at_rank_0(stack_.logits(own_tokens, own_batch, own_wanted), owners);
-}
-// [sequences]
+  for (const index_t t : wanted)
+    if (owners[t] == line_.rank()) own_wanted.push_back(own_rows[t]);
+  const Tensor<2> own = stack_.logits(own_tokens, own_batch, own_wanted);
 
-/// @param owners whose rows they are, in the order asked for
-Tensor<2> SplitSequences::at_rank_0(const Tensor<2>& own, const std::vector<index_t>& owners) {
-  const index_t V = vocabulary();
-  std::vector<std::vector<float>> received(line_.ranks());
-  std::vector<ConstBytes> out(line_.ranks());
-  std::vector<Bytes> in;
-  out[0] = std::as_bytes(std::span(own.data(), own.size()));
-  for (index_t r = 0; r < line_.ranks(); ++r) {
-    if (line_.rank() == 0) received[r].resize(static_cast<index_t>(std::ranges::count(owners, r)) * V);
-    in.push_back(std::as_writable_bytes(std::span(received[r])));
-  }
-  line_.all_to_all(out, in);
+  std::vector<std::vector<float>> to_rank_0(line_.ranks());
+  to_rank_0[0].assign(own.begin(), own.end());
+  const std::vector<std::vector<float>> received = line_.all_to_all(to_rank_0);
   if (line_.rank() != 0) return own;
-  Tensor<2> all = empty<2>({owners.size(), V});
+  Tensor<2> all = empty<2>({wanted.size(), vocabulary()});
   std::vector<index_t> next(line_.ranks());
-  for (index_t i = 0; i < owners.size(); ++i)
-    std::copy_n(received[owners[i]].data() + V * next[owners[i]]++, V, row(all, i).data());
+  for (index_t i = 0; i < wanted.size(); ++i)
+    std::copy_n(received[owners[wanted[i]]].data() + vocabulary() * next[owners[wanted[i]]]++, vocabulary(), row(all, i).data());
   return all;
 }
+// [sequences]
 
 }  // namespace
 

@@ -69,10 +69,10 @@ Absorption absorption(const Checkpoint& checkpoint, index_t layer) {
 }
 
 std::shared_ptr<const FeedForward> feed_forward(const Checkpoint& checkpoint, index_t layer) {
-  return feed_forward(checkpoint, feed_forward_tensors(checkpoint, layer));
+  return feed_forward_from(checkpoint, feed_forward_tensors(checkpoint, layer));
 }
 
-std::shared_ptr<const FeedForward> feed_forward(const Checkpoint& checkpoint, const FeedForwardTensors& tensors) {
+std::shared_ptr<const FeedForward> feed_forward_from(const Checkpoint& checkpoint, const FeedForwardTensors& tensors) {
   if (const auto* mixture = std::get_if<MixtureTensors>(&tensors)) return std::make_shared<Mixture>(mixture_parts(checkpoint, *mixture));
   return dense(checkpoint, std::get<SwiGluTensors>(tensors));
 }

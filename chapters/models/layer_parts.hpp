@@ -24,7 +24,7 @@ Absorption absorption(const Checkpoint& checkpoint, index_t layer);
 
 /// The feed-forward half of a layer: dense, or a mixture of experts.
 std::shared_ptr<const FeedForward> feed_forward(const Checkpoint& checkpoint, index_t layer);
-std::shared_ptr<const FeedForward> feed_forward(const Checkpoint& checkpoint, const FeedForwardTensors& tensors);
+std::shared_ptr<const FeedForward> feed_forward_from(const Checkpoint& checkpoint, const FeedForwardTensors& tensors);
 
 /// The parts of a layer that is a mixture. Shapes of all experts are checked here, their weights read when an expert is first
 /// chosen.

@@ -35,7 +35,7 @@ void prepare_environment() {
 
 Words mpi(index_t ranks, const std::string& program, Words words) {
   prepare_environment();
-  words.insert(words.begin(), {KV_MPIRUN, "-n", std::to_string(ranks), program});
+  words.insert(words.begin(), {KV_MPIRUN, "--quiet", "-n", std::to_string(ranks), program});
   return words;
 }
 
@@ -118,7 +118,7 @@ TEST_CASE("MPI: only rank 0 speaks and listens, and errors are one line", "[mpi]
 
 TEST_CASE("MPI: ranks with other options are refused before any work", "[mpi]") {
   prepare_environment();
-  const Finished finished = run_program({KV_MPIRUN, "-n", "1", KV_MPI_PROGRAM, "stages", ":", "-n", "1", KV_MPI_PROGRAM, "stages", "--json"});
+  const Finished finished = run_program({KV_MPIRUN, "--quiet", "-n", "1", KV_MPI_PROGRAM, "stages", ":", "-n", "1", KV_MPI_PROGRAM, "stages", "--json"});
   CHECK(finished.exit_code == 1);
   CHECK(first_line(finished.err) == "kvbook: error: rank 1 has another version or command line than rank 0: all ranks need the same");
   CHECK(finished.out == "");
@@ -147,7 +147,7 @@ TEST_CASE("MPI: a rank that is killed at a random moment takes the job with it",
     posix_spawn_file_actions_destroy(&files);
     std::vector<pid_t> processes;
     while (processes.size() < ranks) processes = processes_with(mark);
-    std::this_thread::sleep_for(std::chrono::milliseconds(random() % 400));
+    std::this_thread::sleep_for(std::chrono::milliseconds(random() % 1500));
     const auto begin = std::chrono::steady_clock::now();
     const bool killed = ::kill(processes[guilty], SIGKILL) == 0;
     int status = 0;

@@ -2,7 +2,7 @@
 /// kvbook-mpi: kvbook on the ranks of an MPI job. Rank 0 is the program, the others work for it.
 #include <iostream>
 
-#include "chapters/10_tensor_parallel/fingerprint.hpp"
+#include "common/checkpoint/fingerprint.hpp"
 #include "chapters/10_tensor_parallel/mpi/mpi_communicator.hpp"
 #include "chapters/10_tensor_parallel/rank_group.hpp"
 #include "chapters/program/kvbook.hpp"

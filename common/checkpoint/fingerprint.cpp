@@ -1,4 +1,4 @@
-#include "chapters/10_tensor_parallel/fingerprint.hpp"
+#include "common/checkpoint/fingerprint.hpp"
 
 #include <fstream>
 #include <iterator>
