@@ -115,7 +115,7 @@ void count_devices(Report& report) {
       row.set("flop", cost.flop).set("sent", cost.sent).set("exchanges", cost.exchanges).set("seconds", seconds);
       rows.push_back(row);
     }
-  report.table("ranks_devices", table, "Counted, not measured: DeepSeek-V3 on 8 devices like NVIDIA's H200 (datasheet: 4.8 TB/s, 1,979 TFLOP/s in fp8 without "
+  report.with_model("DeepSeek-V3: config.json alone").table("ranks_devices", table, "Counted, not measured: DeepSeek-V3 on 8 devices like NVIDIA's H200 (datasheet: 4.8 TB/s, 1,979 TFLOP/s in fp8 without "
                "sparsity, 900 GB/s of NVLink, half of it each way), 10 us for each exchange assumed. fp8 weights, bf16 latents and messages, 4,096 tokens "
                "in each of B sequences, one new token for each. Weights, cache, read and sent: of the device that has most.");
   report.numbers("ranks_devices", rows);

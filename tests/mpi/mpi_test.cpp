@@ -47,7 +47,12 @@ std::vector<pid_t> processes_with(const std::string& mark) {
   for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
     const std::string name = entry.path().filename().string();
     if (name.find_first_not_of("0123456789") != name.npos) continue;
-    std::string command = contents_of(entry.path() / "cmdline");
+    std::string command;
+    try {
+      command = contents_of(entry.path() / "cmdline");
+    } catch (const std::exception&) {  // it has just ended
+      continue;
+    }
     if (command.starts_with(KV_MPI_PROGRAM) && command.find(mark) != command.npos) found.push_back(std::stoi(name));
   }
   return found;
