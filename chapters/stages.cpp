@@ -17,6 +17,7 @@
 #include "chapters/08_quantised_cache/int4_attention.hpp"
 #include "chapters/08_quantised_cache/quantised_attention.hpp"
 #include "chapters/08_quantised_cache/quantised_latents.hpp"
+#include "chapters/10_tensor_parallel/rank_group.hpp"
 #include "chapters/models/family.hpp"
 #include "chapters/models/layer_parts.hpp"
 #include "chapters/models/model_sizes.hpp"
@@ -30,6 +31,7 @@ namespace {
 constexpr Equality exact{};
 constexpr Equality on_device{1e-4, "sums in the order of threads and tiles; prompts as two bf16 numbers each, 16 bits"};
 constexpr Equality absorbed{1e-5, "q.(Wc) is computed as (W'q).c, another order of the sums", "uncached", true};
+constexpr Equality added_up{1e-5, "a sum is added up rank by rank, and latents are absorbed", "uncached", true};
 constexpr Equality forgets{.reason = "rows between the sinks and the window are forgotten", .lossy = true};
 constexpr Equality rounds{.reason = "stored rows are rounded", .lossy = true};
 const std::vector<Family> every_family{Family::gqa, Family::mla}, latent{Family::mla};
@@ -107,6 +109,14 @@ MakeLayer in_format(const Checkpoint& checkpoint, const Limits& limits, const St
   };
 }
 
+/// A model that ranks make together.
+template <Cut cut>
+std::unique_ptr<Transformer> on_ranks(const Checkpoint& checkpoint, const Limits& limits, const StageOptions& options) {
+  return make_on_ranks(cut, checkpoint, limits, options);
+}
+
+const StageOption ranks_option{"ranks", "N", "ranks that the model is cut over (default 2)", 2, 1, 64};
+
 bool names_chapter(std::string_view text, int chapter) {
   int number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
@@ -143,6 +153,12 @@ const std::vector<Stage>& stages() {
       {"int8", 8, "rows in 8-bit integers with scales", every_family, rounds, MakeLayers(in_format<CacheFormat::int8>)},
       {"int4", 8, "4 bits: keys by channel, values and latents by row", every_family, rounds,
        MakeLayers(in_format<CacheFormat::int4>)},
+      {"parallel", 10, "matrices and heads cut by outputs over ranks", every_family, exact, MakeTransformer(on_ranks<Cut::outputs>),
+       {ranks_option}},
+      {"parallel-reduce", 10, "every second matrix cut along its sums, one all-reduce for each half layer", every_family, added_up,
+       MakeTransformer(on_ranks<Cut::sums>), {ranks_option}},
+      {"parallel-experts", 10, "sequences and experts split over ranks, rows exchanged", every_family, exact,
+       MakeTransformer(on_ranks<Cut::experts>), {ranks_option}},
   };
   return table;
 }

@@ -170,7 +170,21 @@ TEST_CASE("linear: block scales", "[linear]") {
   CHECK(slice.at(1, 258) == weights.matrix.at(129, 258));
   const std::vector<float> x = random_floats(3 * 260, 25);
   CHECK(first_difference(product(Linear(slice), x, 3), chains(slice, x, 3)) == 3 * 150);
-  CHECK_THROWS_AS(weights.matrix.row_slice(64, 64), std::invalid_argument);
+  for (const index_t first : {index_t{64}, index_t{40}, index_t{129}}) {  // a panel's border, and inside one
+    const MatrixView inside = weights.matrix.row_slice(first, 100);
+    CHECK(inside.row_slice(30, 60).at(59, 258) == weights.matrix.at(first + 89, 258));
+    CHECK(first_difference(product(Linear(inside), x, 3), chains(inside, x, 3)) == 3 * 100);
+    CHECK_NOTHROW(require_numbers(inside));
+  }
+  for (const index_t first : {index_t{128}, index_t{50}}) {
+    const MatrixView columns = weights.matrix.column_slice(first, 120), part = columns.row_slice(70, 90);
+    CHECK(part.at(80, 100) == weights.matrix.at(150, first + 100));
+    CHECK(part.column_slice(90, 30).at(80, 10) == weights.matrix.at(150, first + 100));
+    const std::vector<float> y = random_floats(3 * 120, 26);
+    CHECK(first_difference(product(Linear(part), y, 3), chains(part, y, 3)) == 3 * 90);
+    CHECK_NOTHROW(require_numbers(part));
+  }
+  CHECK_THROWS_AS(weights.matrix.column_slice(200, 61), std::out_of_range);
   CHECK_THROWS_AS(weights.matrix.transposed(), std::invalid_argument);
   MatrixView wrong = Weights(DType::bf16, 4, 4).matrix;
   wrong.block_scales = weights.scales.data();

@@ -99,6 +99,31 @@ TEST_CASE("parallel_for from several threads at once", "[parallel]") {
   CHECK(sum == 2 * 500 * 20);
 }
 
+TEST_CASE("a share of threads is used where it is in use, and by nobody else", "[parallel]") {
+  const Machine machine(instruction_set(), 2);
+  std::atomic<index_t> sum = 0;
+  const auto work = [&](index_t count) {
+    ThreadShare share(count);
+    const ThreadShare::Use use(share);
+    if (threads() != count) sum += 1000;
+    std::atomic<int> inside = 0;
+    std::atomic<bool> met = count == 1;
+    parallel_for(count, 1, [&](index_t, index_t) {  // all of them are there at once
+      ++inside;
+      const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+      while (!met && std::chrono::steady_clock::now() < deadline)
+        if (inside == static_cast<int>(count)) met = true;
+    });
+    if (met) sum += count;
+  };
+  std::thread other(work, 3);
+  work(1);
+  other.join();
+  CHECK(sum == 4);
+  CHECK(threads() == 2);
+  CHECK_THROWS_AS(ThreadShare(0), std::invalid_argument);
+}
+
 TEST_CASE("idle threads use no processor", "[parallel]") {
   const Machine machine(instruction_set(), 4);
   parallel_for(100, 1, [](index_t, index_t) {});

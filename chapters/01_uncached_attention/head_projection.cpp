@@ -29,7 +29,7 @@ GroupedProjection::GroupedProjection(Weights weights, HeadSizes sizes, Rope rope
   require_sizes("query projection (H*D,M)", *weights_.query, H * D, M);
   require_sizes("key projection (G*D,M)", *weights_.key, G * D, M);
   require_sizes("value projection (G*W,M)", *weights_.value, G * sizes.value_width, M);
-  require_sizes("output projection (M,H*W)", *weights_.output, M, H * sizes.value_width);
+  if (weights_.output) require_sizes("output projection (M,H*W)", *weights_.output, M, H * sizes.value_width);
   if (weights_.query_norm.size() != 0) require_shape("query norm (D)", weights_.query_norm, {D});
   if (weights_.key_norm.size() != 0) require_shape("key norm (D)", weights_.key_norm, {D});
 }

@@ -40,7 +40,7 @@ struct HeadProjection {
 class GroupedProjection : public HeadProjection {
  public:
   struct Weights {
-    std::shared_ptr<const Linear> query, key, value, output;  // (H*D,M) (G*D,M) (G*D,M) (M,H*D)
+    std::shared_ptr<const Linear> query, key, value, output;  // (H*D,M) (G*D,M) (G*D,M) (M,H*D); no output: never asked for
     Tensor<1> query_norm, key_norm;                           // (D), or empty: no norm
     float norm_epsilon = 0.0f;
   };

@@ -15,7 +15,7 @@ LatentProjection::LatentProjection(Weights weights, LatentSizes sizes, Rope rope
   require_sizes("latent projection (R+P,M)", *weights_.latent_down, sizes.row_width(), M);
   require_shape("latent norm (R)", weights_.latent_norm, {R});
   require_sizes("expansion (H*(plain+W),R)", *weights_.latent_up, H * (sizes.plain_width + W), R);
-  require_sizes("output projection (M,H*W)", *weights_.output, M, H * W);
+  if (weights_.output) require_sizes("output projection (M,H*W)", *weights_.output, M, H * W);
   const Shape<1> pairs{rope_.frequencies.size()}, expected{sizes.rope_width / 2};
   require_shape("rope (P/2)", pairs, expected);
 }

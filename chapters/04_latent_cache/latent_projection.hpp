@@ -24,7 +24,7 @@ class LatentProjection : public HeadProjection {
     std::shared_ptr<const Linear> latent_down; // (R+P,M)
     Tensor<1> latent_norm;                     // (R)
     std::shared_ptr<const Linear> latent_up;   // (H*(plain+W),R): of every head, first W_UK, then W_UV
-    std::shared_ptr<const Linear> output;      // (M,H*W)
+    std::shared_ptr<const Linear> output;      // (M,H*W), or none: never asked for
   };
 
   /// @param rope of width P, interleaved

@@ -1,5 +1,6 @@
 #include "chapters/05_mixture_of_experts/mixture.hpp"
 
+#include "chapters/05_mixture_of_experts/jobs.hpp"
 #include "common/tensor/parallel.hpp"
 
 namespace kv {
@@ -8,54 +9,17 @@ namespace {
 /// Bounds the memory for the experts' outputs in a long prompt.
 constexpr index_t tokens_at_once = 1024;
 
-/// A token of one expert, and the factor of the expert's output.
-struct Visit {
-  index_t token;
-  float weight;
-};
-
-/// One expert and the tokens that go to it, ascending.
-struct Job {
-  const FeedForward* expert;
-  std::vector<Visit> visits;
-  Tensor<2> outputs = {};  // (visits,M)
-};
-
-// [sort]
-/// The routing of tokens first ... last-1 turned around: a job for every expert that one of them has chosen, ascending.
-/// Others are not even loaded.
-std::vector<Job> jobs_of(const Routing& routing, index_t first, index_t last, const ExpertPool& experts) {
-  std::vector<std::vector<Visit>> visits(experts.count());
-  for (index_t n = first; n < last; ++n)
-    for (const auto& [expert, weight] : routing[n]) visits.at(expert).push_back({n, weight});
-  std::vector<Job> jobs;
-  for (index_t e = 0; e < visits.size(); ++e)
-    if (!visits[e].empty()) jobs.push_back({&experts.expert(e), std::move(visits[e])});
-  return jobs;
-}
-// [sort]
-
-Tensor<2> gather(const Tensor<2>& x, const std::vector<Visit>& visits) {
-  Tensor<2> result = empty<2>({visits.size(), x.shape(1)});
-  for (index_t i = 0; i < visits.size(); ++i) std::ranges::copy(row(x, visits[i].token), row(result, i).begin());
-  return result;
-}
-
 /// Threads take whole experts, with one barrier for all of them; where experts are fewer than threads, all threads work
 /// on each expert's matrices in turn.
-void run(std::vector<Job>& jobs, const Tensor<2>& x) {
+std::vector<Tensor<2>> run(const std::vector<Job>& jobs, const ExpertPool& experts, const Tensor<2>& x) {
+  std::vector<Tensor<2>> outputs(jobs.size());  // of each, (visits,M)
+  for (const Job& job : jobs) experts.expert(job.expert);  // not in a thread: packing uses them all
   const index_t together = jobs.size() < threads() ? jobs.size() : 1;
   parallel_for(jobs.size(), together, [&](index_t first, index_t last) {
-    for (index_t j = first; j < last; ++j) jobs[j].outputs = jobs[j].expert->forward(gather(x, jobs[j].visits));
+    for (index_t j = first; j < last; ++j) outputs[j] = experts.expert(jobs[j].expert).forward(gather(x, jobs[j].visits));
   });
+  return outputs;
 }
-
-// [add_weighted]
-/// y += weight * x. Not fused: the product of a factor 0 must be a zero, and that of a factor 1 exact.
-void add_weighted(std::span<float> y, float weight, std::span<const float> x) {
-  for (index_t m = 0; m < y.size(); ++m) y[m] += weight * x[m];
-}
-// [add_weighted]
 
 void add_shared(Tensor<2>& y, const FeedForward* shared, const Tensor<2>& x) {
   if (!shared) return;
@@ -87,11 +51,11 @@ Tensor<2> Mixture::forward(const Tensor<2>& x) const {
   const index_t N = x.shape(0);
   Tensor<2> y = zeros<2>({N, x.shape(1)});
   for (index_t first = 0; first < N; first += tokens_at_once) {
-    std::vector<Job> jobs = jobs_of(routing, first, std::min(N, first + tokens_at_once), *experts);
-    run(jobs, x);
-    for (const Job& job : jobs)
-      for (index_t i = 0; i < job.visits.size(); ++i)
-        add_weighted(row(y, job.visits[i].token), job.visits[i].weight, row(job.outputs, i));
+    const std::vector<Job> jobs = jobs_of(routing, first, std::min(N, first + tokens_at_once));
+    const std::vector<Tensor<2>> outputs = run(jobs, *experts, x);
+    for (index_t j = 0; j < jobs.size(); ++j)
+      for (index_t i = 0; i < jobs[j].visits.size(); ++i)
+        add_weighted(row(y, jobs[j].visits[i].token), jobs[j].visits[i].weight, row(outputs[j], i));
   }
   add_shared(y, shared.get(), x);
   return y;

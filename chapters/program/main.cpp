@@ -1,104 +1,14 @@
 /// @file
-/// The kvbook program: finds the subcommand, reports errors. Each subcommand is a file of its own, <name>_command.cpp.
-#include <algorithm>
-#include <array>
-#include <csignal>
-#include <iomanip>
-#include <iostream>
-#include <system_error>
-
-#include "chapters/program/session.hpp"
-#include "common/files/error.hpp"
+/// kvbook.
+#include "chapters/program/kvbook.hpp"
 #include "common/files/mapped_file.hpp"
-#include "common/files/new_path.hpp"
 #include "common/tensor/memory.hpp"
-#include "common/text/one_line.hpp"
-
-namespace {
-
-using kv::Command;
-
-constexpr std::array commands{&kv::tour_command,   &kv::stages_command,  &kv::generate_command, &kv::chat_command,
-                              &kv::compare_command, &kv::bench_command, &kv::logits_command,   &kv::inspect_command,
-                              &kv::budget_command,
-                              &kv::experts_command, &kv::balance_command, &kv::perplexity_command, &kv::needle_command,
-                              &kv::quantise_command,  &kv::gpu_bench_command, &kv::tokenise_command};
-
-void print_help() {
-  std::cout << "kvbook: an executable book about the KV cache in LLM inference\n\n"
-               "usage: kvbook COMMAND [OPTION ...]\n\ncommands:\n";
-  for (const Command* command : commands)
-    std::cout << "  " << std::left << std::setw(12) << command->name << command->summary << "\n";
-  std::cout << "\n  kvbook COMMAND --help   options of a command\n  kvbook --version\n";
-}
-
-/// A command that takes a stage takes the options of all stages: the stage says which of them it has.
-std::vector<kv::Option> options_of(const Command& command) {
-  std::vector<kv::Option> options = command.options;
-  const auto takes_stage = [](const kv::Option& option) { return option.name == "--stage" || option.name == "--stages"; };
-  if (std::ranges::any_of(options, takes_stage)) std::ranges::copy(kv::stage_options(), std::back_inserter(options));
-  return options;
-}
-
-void print_help(const Command& command) {
-  std::cout << "kvbook " << command.name << ": " << command.summary << "\n\nusage: kvbook " << command.name
-            << (command.options.empty() ? "" : " [OPTION ...]");
-  for (const kv::Option& option : command.options)
-    if (!option.name.starts_with("--")) std::cout << " [" << option.name << "]";
-  std::cout << "\n\noptions:\n";
-  for (const kv::Option& option : options_of(command))
-    std::cout << "  " << std::left << std::setw(26) << std::string(option.name) + " " + std::string(option.value)
-              << option.help << "\n";
-  std::cout << "  " << std::left << std::setw(26) << "--help" << "this text\n";
-}
-
-bool asks_for_help(const std::string& word) { return word == "--help" || word == "-h"; }
-
-void run(const std::vector<std::string>& words) {
-  if (words.empty()) throw kv::UsageError("no command given; kvbook --help lists them");
-  if (asks_for_help(words[0]) || words[0] == "help") return print_help();
-  if (words[0] == "--version") {
-    std::cout << "kvbook " KV_VERSION "\n";
-    return;
-  }
-  const auto found = std::ranges::find(commands, words[0], &Command::name);
-  if (found == commands.end()) throw kv::UsageError("unknown command '" + words[0] + "'; kvbook --help lists them");
-  const std::vector<std::string> rest(words.begin() + 1, words.end());
-  if (std::ranges::any_of(rest, asks_for_help)) return print_help(**found);
-  (*found)->run(kv::Arguments(rest, options_of(**found)));
-}
-
-void print_error(std::string_view message) { std::cerr << "kvbook: error: " << kv::one_line(message) << "\n"; }
-
-/// As if the signal had not waited.
-int end_by(int signal) {
-  std::signal(signal, SIG_DFL);
-  std::raise(signal);
-  return 128 + signal;
-}
-
-}  // namespace
 
 int main(int count, char** words) {
   kv::keep_freed_memory();
   kv::report_shortened_files();
-  try {
-    run({words + 1, words + count});
-    std::cout.flush();
-    if (!std::cout) throw kv::Error("standard output cannot be written: is the disk full?");
-    return 0;
-  } catch (const kv::UsageError& error) {
-    print_error(error.what());
-    return 2;
-  } catch (const kv::Interrupted& interrupted) {
-    return end_by(interrupted.signal);
-  } catch (const std::bad_alloc&) {
-    print_error("not enough memory: a smaller model, capacity or batch is needed");
-  } catch (const std::system_error& error) {
-    const bool is_thread = error.code() == std::errc::resource_unavailable_try_again;
-    print_error(is_thread ? "the system gives no more threads: ask for fewer with --threads" : error.what());
-  } catch (const std::exception& error) {
-    print_error(error.what());
-  }
-  return 1;
+  const auto failure = kv::run_kvbook({words + 1, words + count});
+  if (!failure) return 0;
+  kv::print_error(failure->message);
+  return failure->exit_code;
 }

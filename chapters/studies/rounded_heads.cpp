@@ -3,8 +3,11 @@
 #include <cmath>
 
 #include "chapters/03_preallocated_cache/preallocated_attention.hpp"
+#include "chapters/models/family.hpp"
+#include "chapters/models/grouped_config.hpp"
 #include "chapters/models/latent_config.hpp"
 #include "chapters/models/layer_parts.hpp"
+#include "chapters/models/model_sizes.hpp"
 
 namespace kv {
 namespace {
@@ -48,11 +51,19 @@ class RoundedProjection : public HeadProjection {
   index_t layer_;
 };
 
+index_t reordered_terms(const Json& config) {
+  if (family(config) == Family::mla) {
+    const LatentSizes sizes = latent_config(config).sizes;
+    return sizes.rank + sizes.key_width();
+  }
+  const HeadSizes heads = grouped_config(config).heads;
+  return heads.query_heads * heads.value_width + model_sizes(config).feed_forward_width;
+}
+
 }  // namespace
 
 Stage on_rounded_heads(const Json& config) {
-  const LatentSizes sizes = latent_config(config).sizes;
-  const double share = std::ldexp(std::sqrt(static_cast<double>(sizes.rank + sizes.key_width())), -24);
+  const double share = std::ldexp(std::sqrt(static_cast<double>(reordered_terms(config))), -24);
   Stage stage = find_stage("preallocated");
   stage.make = MakeLayers([=](const Checkpoint& checkpoint, const Limits& limits, const StageOptions&) -> MakeLayer {
     return [=](index_t layer) -> LayerHalves {

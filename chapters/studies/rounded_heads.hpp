@@ -13,8 +13,8 @@ namespace kv {
 
 /// Stage `preallocated` on queries, keys and values of which every number is \f$ \sqrt n\,2^{-24} \f$ larger or smaller than it is,
 /// by a coin that knows layer, position and place. Absorbed scores are sums over a latent's rank, of numbers that are sums over a head's
-/// width: n is both together.
-/// @param config of the MLA family
+/// width: n is both together. Heads that keep keys and values have their sums broken over ranks: those of the output matrix and
+/// of the feed-forward half, n is both together.
 Stage on_rounded_heads(const Json& config);
 
 /// What another order of the sums is held to: so many times the largest difference that on_rounded_heads makes. One draw of coins is

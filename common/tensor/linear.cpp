@@ -51,8 +51,20 @@ void with_widening(DType type, F f) {
   throw std::invalid_argument("linear: unknown dtype");
 }
 
+index_t scales_per_row(const MatrixView& matrix) {
+  return matrix.scale_columns != 0 ? matrix.scale_columns : blocks(matrix.columns, scale_block);
+}
+
 float block_scale(const MatrixView& matrix, index_t i, index_t j) {
-  return matrix.block_scales[i / scale_block * blocks(matrix.columns, scale_block) + j / scale_block];
+  return matrix.block_scales[(i + matrix.first_row) / scale_block * scales_per_row(matrix) + (j + matrix.first_column) / scale_block];
+}
+
+/// From here to where the next block of scales begins.
+index_t to_next_block(index_t at) { return scale_block - at % scale_block; }
+
+/// Whether the kernels, which have one scale for 32 outputs and 128 inputs, cannot follow the blocks of a slice.
+bool cuts_blocks(const MatrixView& matrix) {
+  return matrix.block_scales && (matrix.first_row % panel_width != 0 || matrix.first_column % scale_block != 0);
 }
 
 void widen_row(const MatrixView& matrix, index_t i, std::span<float> out) {
@@ -177,18 +189,34 @@ MatrixView MatrixView::transposed() const {
   return {data, type, columns, rows, column_stride, row_stride, {}, {}, where};
 }
 
+namespace {
+
+/// @throws std::out_of_range unless the matrix has `count` more of them behind `first`
+void require_slice(const char* label, index_t first, index_t count, index_t all) {
+  if (first > all || count > all - first)
+    throw std::out_of_range(std::string(label) + ": " + std::to_string(first) + " + " + std::to_string(count) + " of " +
+                            std::to_string(all));
+}
+
+}  // namespace
+
 MatrixView MatrixView::row_slice(index_t first, index_t count) const {
-  if (first > rows || count > rows - first)
-    throw std::out_of_range("MatrixView::row_slice: " + std::to_string(first) + " + " + std::to_string(count) + " of " +
-                            std::to_string(rows));
-  if (block_scales && first % scale_block != 0)
-    throw std::invalid_argument("MatrixView::row_slice: block scales start at a multiple of 128, not at " +
-                                std::to_string(first));
+  require_slice("MatrixView::row_slice", first, count, rows);
   MatrixView slice = *this;
   slice.data = element(*this, first, 0);
   slice.rows = count;
   if (row_scales) slice.row_scales = row_scales.from(first);
-  if (block_scales) slice.block_scales = block_scales.from(first / scale_block * blocks(columns, scale_block));
+  if (block_scales) slice.first_row += first;
+  return slice;
+}
+
+MatrixView MatrixView::column_slice(index_t first, index_t count) const {
+  require_slice("MatrixView::column_slice", first, count, columns);
+  MatrixView slice = *this;
+  slice.data = element(*this, 0, first);
+  slice.columns = count;
+  if (block_scales) slice.scale_columns = scales_per_row(*this);
+  if (block_scales) slice.first_column += first;
   return slice;
 }
 
@@ -216,8 +244,11 @@ void require_numbers(const MatrixView& matrix) {
         throw Error(std::string(matrix.where) + " has a weight in row " + std::to_string(i) +
                     " that is not finite; the file is damaged: download it again");
       if (matrix.row_scales) require_scale(matrix, matrix.row_scales[i], i, 1, 0, matrix.columns);
-      for (index_t j = 0; matrix.block_scales && i % scale_block == 0 && j < matrix.columns; j += scale_block)
-        require_scale(matrix, block_scale(matrix, i, j), i, scale_block, j, scale_block);
+      if (!matrix.block_scales || (i != 0 && (i + matrix.first_row) % scale_block != 0)) continue;
+      for (index_t j = 0, next; j < matrix.columns; j = next) {
+        next = j + to_next_block(j + matrix.first_column);
+        require_scale(matrix, block_scale(matrix, i, j), i, to_next_block(i + matrix.first_row), j, next - j);
+      }
     }
   };
   parallel_for(matrix.rows, 1 + (1 << 16) / (matrix.columns + 1), std::cref(check_rows));
@@ -290,8 +321,9 @@ struct Linear::Panels {
 };
 
 Linear::Linear(const LinearView& map)
-    : panels_(std::make_unique<Panels>(map.weight.type, map.weight.columns, map.weight.rows)) {
-  const MatrixView& weight = map.weight;
+    : panels_(std::make_unique<Panels>(cuts_blocks(map.weight) ? DType::f32 : map.weight.type, map.weight.columns, map.weight.rows)) {
+  const Tensor<2> wide = cuts_blocks(map.weight) ? widened(map.weight) : Tensor<2>();
+  const MatrixView weight = cuts_blocks(map.weight) ? view(wide) : map.weight;
   if (weight.block_scales && weight.type != DType::f8_e4m3)
     throw std::invalid_argument("Linear: block scales belong to f8_e4m3, not to " + std::string(name(weight.type)));
   if (weight.row_scales && weight.type != DType::i8)

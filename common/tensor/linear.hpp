@@ -37,11 +37,14 @@ struct MatrixView {
   VectorView block_scales = {};
   VectorView row_scales = {};
   std::string_view where = {};  ///< names it in errors: "model.safetensors: tensor 'x'"
+  index_t first_row = 0, first_column = 0;  ///< of a slice with block scales: where it begins in the matrix that they belong to
+  index_t scale_columns = 0;                ///< scales in a row of blocks; 0: as many as `columns` need
 
   /// The same elements with the axes exchanged. @throws std::invalid_argument with scales: their axes would not be exchanged
   MatrixView transposed() const;
-  /// Rows first ... first+count-1. @throws std::out_of_range, std::invalid_argument unless block scales start at a multiple of 128
+  /// Rows, or columns, first ... first+count-1. They may begin anywhere in a block of scales.  @throws std::out_of_range
   MatrixView row_slice(index_t first, index_t count) const;
+  MatrixView column_slice(index_t first, index_t count) const;
   bool has_scales() const { return block_scales || row_scales; }
   /// Element (i,j) widened to f32, times its scale. Linear multiplies a finished sum by a row's scale, so the last bits differ.
   float at(index_t i, index_t j) const;
@@ -86,7 +89,8 @@ RoundedMatrix rounded_to_i8(const MatrixView& matrix);
 /// Packed once into panels of 32 outputs, [panel][input][32], so that one row and five hundred rows run the same chain.
 class Linear {
  public:
-  /// Packs a copy; the view need not outlive it. Row scales become scales of the outputs.
+  /// Packs a copy; the view need not outlive it. Row scales become scales of the outputs. A slice that begins inside a block
+  /// of scales is kept in f32: four times the bytes, the same product.
   /// @throws std::invalid_argument for scales that do not belong to the number format
   explicit Linear(const LinearView& map);
   /// Of rounded_to_i8(weight).

@@ -2,40 +2,19 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <exception>
 #include <mutex>
 #include <stdexcept>
 #include <thread>
 #include <vector>
 
+#include "common/tensor/waiting.hpp"
+
 namespace kv {
 namespace {
 
 /// True in a thread that runs a body: a call from there runs serially.
 thread_local bool inside_body = false;
-
-void pause() {
-#if defined(__x86_64__) || defined(__i386__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
-
-/// Waits until ready(): busy at first, because the next loop of a decode step is microseconds away and waking a
-/// sleeping thread takes tens of them. Then asleep in `sleep`, so that an idle program uses no processor.
-template <class Ready, class Sleep>
-void wait(Ready ready, Sleep sleep) {
-  using clock = std::chrono::steady_clock;
-  const auto give_up = clock::now() + std::chrono::microseconds(50);
-  while (clock::now() < give_up)
-    for (int i = 0; i < 16; ++i) {
-      if (ready()) return;
-      pause();
-    }
-  while (!ready()) sleep();
-}
 
 /// One loop: chunks of the range are handed out to whoever asks next.
 struct Loop {
@@ -119,36 +98,51 @@ class Pool {
   std::vector<std::thread> workers_;
 };
 
-/// The pool, built when it is first needed.
-struct Threads {
-  std::mutex mutex;
-  std::atomic<index_t> count{std::max(1u, std::thread::hardware_concurrency())};
-  std::unique_ptr<Pool> pool;
+}  // namespace
 
-  static Threads& instance() {
-    static Threads threads;
-    return threads;
-  }
+/// A pool, built when it is first needed.
+struct Threads {
+  std::mutex mutex{};
+  std::atomic<index_t> count;
+  std::unique_ptr<Pool> pool{};
 };
 
+namespace {
+
+/// The share that this thread uses; none: the program's threads.
+thread_local Threads* own_share = nullptr;
+
+Threads& current() {
+  static Threads programs{.count{std::max(1u, std::thread::hardware_concurrency())}};
+  return own_share ? *own_share : programs;
+}
+
 }  // namespace
+
+ThreadShare::ThreadShare(index_t count) : threads_(new Threads{.count{count}}) {
+  if (count == 0) throw std::invalid_argument("ThreadShare: at least 1");
+}
+ThreadShare::~ThreadShare() = default;
+
+ThreadShare::Use::Use(ThreadShare& share) : before_(std::exchange(own_share, share.threads_.get())) {}
+ThreadShare::Use::~Use() { own_share = static_cast<Threads*>(before_); }
 
 void set_threads(index_t count) {
   if (count == 0) throw std::invalid_argument("set_threads: at least 1");
   if (inside_body) throw std::logic_error("set_threads: called inside parallel_for");
-  Threads& threads = Threads::instance();
+  Threads& threads = current();
   const std::lock_guard lock(threads.mutex);
   if (count == threads.count) return;
   threads.pool.reset();
   threads.count = count;
 }
 
-index_t threads() { return Threads::instance().count; }
+index_t threads() { return current().count; }
 
 void parallel_for(index_t count, index_t grain, const std::function<void(index_t first, index_t last)>& body) {
   if (count == 0) return;
   grain = std::max<index_t>(grain, 1);
-  Threads& threads = Threads::instance();
+  Threads& threads = current();
   // Another thread's loop is running: the processors are busy, so this one runs serially too.
   std::unique_lock lock(threads.mutex, std::defer_lock);
   if (count <= grain || inside_body || threads.count == 1 || !lock.try_lock()) return body(0, count);

@@ -32,6 +32,8 @@ constexpr Measurement measurements[] = {
     {"format_speed", kv::book::measure_format_speed},
     {"rounding", kv::book::measure_rounding},
     {"streaming", kv::book::measure_streaming, true},
+    {"ranks", kv::book::measure_ranks},
+    {"ranks_local", kv::book::measure_ranks_local, true},
 };
 
 }  // namespace

@@ -37,5 +37,10 @@ void measure_rounding(const Laboratory& laboratory, Report& report);
 /// Loss over position, bytes and rate of a long text with a full cache, a window, sinks and a window, and of a ring on a model
 /// that was made with windows: streaming.md, streaming_rate.md, streaming_gqa.svg, streaming_mla.svg.
 void measure_streaming(const Laboratory& laboratory, Report& report);
+/// Models on ranks: what they send, how far sums by ranks are off, DeepSeek-V3 on eight devices, counted: ranks_sent.md,
+/// ranks_spread.md, ranks_devices.md.
+void measure_ranks(const Laboratory& laboratory, Report& report);
+/// The count beside runs on 1 and 2 ranks of this machine: ranks_local.md.
+void measure_ranks_local(const Laboratory& laboratory, Report& report);
 
 }  // namespace kv::book

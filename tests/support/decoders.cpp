@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "chapters/06_cuda_kernels/cuda_stages.hpp"
+
 namespace kv::test {
 
 std::vector<std::string> golden_names() {
@@ -25,13 +27,13 @@ OtherSpelling::OtherSpelling(const std::filesystem::path& original) {
 
 std::vector<Stage> stages_of_layers(Family family) {
   std::vector<Stage> result = stages(family);
-  std::erase_if(result, [](const Stage& stage) { return std::holds_alternative<MakeTransformer>(stage.make); });
+  std::erase_if(result, [](const Stage& stage) { return stage.chapter == cuda_chapter; });
   return result;
 }
 
 std::vector<Stage> whole_stages(Family family) {
   std::vector<Stage> result = stages(family);
-  std::erase_if(result, [](const Stage& stage) { return std::holds_alternative<MakeLayers>(stage.make); });
+  std::erase_if(result, [](const Stage& stage) { return stage.chapter != cuda_chapter; });
   return result;
 }
 

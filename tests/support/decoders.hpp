@@ -23,8 +23,8 @@ class OtherSpelling {
   TemporaryDirectory directory_;
 };
 
-/// The stages that are made layer by layer. Those that make the whole model take long on the CPU's runtime: they have the
-/// same tests, on fewer inputs, in 06_cuda_stages_test.cpp.
+/// The stages but for chapter 6's. Those take long on the CPU's runtime: they have the same tests, on fewer inputs, in
+/// 06_cuda_stages_test.cpp.
 std::vector<Stage> stages_of_layers(Family family);
 /// The others.
 std::vector<Stage> whole_stages(Family family);

@@ -1,0 +1,100 @@
+#include "chapters/10_tensor_parallel/thread_communicator.hpp"
+
+#include <atomic>
+#include <mutex>
+#include <thread>
+
+#include "common/tensor/waiting.hpp"
+
+namespace kv {
+namespace {
+
+/// What all ranks see: where each one's parts lie, and how many have come.
+class MeetingPlace {
+ public:
+  explicit MeetingPlace(index_t ranks) : offered(ranks), ranks_(ranks) {}
+
+  std::vector<const std::vector<ConstBytes>*> offered;  // by each rank: a part for each
+
+  index_t ranks() const { return ranks_; }
+
+  /// Returns when everybody has called it.  @throws Aborted
+  void meet() {
+    const int meeting = meetings_;
+    if (++arrived_ == static_cast<int>(ranks_)) {
+      arrived_ = 0;
+      next();
+    } else {
+      wait([&] { return meetings_ != meeting || aborted_; }, [&] { meetings_.wait(meeting); }, busy_);
+    }
+    if (!aborted_) return;
+    const std::lock_guard lock(mutex_);
+    throw Aborted(why_);
+  }
+
+  void abort(const std::string& why) {
+    const std::lock_guard lock(mutex_);
+    if (aborted_) return;  // the first one says why
+    why_ = why;
+    aborted_ = true;
+    next();
+  }
+
+ private:
+  void next() {
+    ++meetings_;
+    meetings_.notify_all();
+  }
+
+  index_t ranks_;
+  /// Not at all where a rank that waits busily would take the processor from one that works.
+  std::chrono::microseconds busy_{ranks_ <= std::thread::hardware_concurrency() ? 50 : 0};
+  std::atomic<int> meetings_{0}, arrived_{0};
+  std::atomic<bool> aborted_{false};
+  std::mutex mutex_;  // guards why_
+  std::string why_;
+};
+
+class ThreadCommunicator : public Communicator {
+ public:
+  ThreadCommunicator(std::shared_ptr<MeetingPlace> place, index_t rank) : place_(std::move(place)), rank_(rank) {}
+
+  index_t rank() const override { return rank_; }
+  index_t ranks() const override { return place_->ranks(); }
+  void abort(const std::string& why) noexcept override { place_->abort(why); }
+
+ protected:
+  // [exchange]
+  /// Everybody says where their parts lie, copies what is theirs, and waits until nobody reads any more.
+  void exchange(const std::vector<ConstBytes>& out, const std::vector<Bytes>& in) override {
+    place_->offered[rank_] = &out;
+    place_->meet();
+    bool fits = true;
+    for (index_t r = 0; r < ranks(); ++r) {
+      const ConstBytes theirs = (*place_->offered[r])[rank_];
+      if (theirs.size() == in[r].size())
+        std::ranges::copy(theirs, in[r].begin());
+      else
+        fits = false;
+    }
+    place_->meet();
+    if (!fits) throw std::logic_error("exchange: a rank sends another number of bytes than rank " + std::to_string(rank_) + " expects");
+  }
+  // [exchange]
+
+ private:
+  std::shared_ptr<MeetingPlace> place_;
+  index_t rank_;
+};
+
+}  // namespace
+
+std::vector<std::unique_ptr<Communicator>> thread_communicators(index_t ranks) {
+  if (ranks == 0) throw std::invalid_argument("thread_communicators: at least 1 rank");
+  const auto place = std::make_shared<MeetingPlace>(ranks);
+  std::vector<std::unique_ptr<Communicator>> ends;
+  for (index_t r = 0; r < ranks; ++r) ends.push_back(std::make_unique<ThreadCommunicator>(place, r));
+  return ends;
+}
+
+}  // namespace kv
