@@ -3,6 +3,7 @@
 /// The program: finds the subcommand and runs it. Each subcommand is a file of its own, <name>_command.cpp.
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace kv {
