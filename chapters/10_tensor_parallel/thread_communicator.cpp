@@ -78,7 +78,6 @@ class ThreadCommunicator : public Communicator {
       else
         fits = false;
     }
-    place_->meet();
     if (!fits)
       throw std::logic_error("exchange: a rank sends another number of bytes than rank " +
                              std::to_string(rank_) + " expects");
