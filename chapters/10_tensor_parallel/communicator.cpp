@@ -31,7 +31,10 @@ void Communicator::all_gather(std::span<const float> own, std::span<const index_
 // [all_reduce]
 void Communicator::all_reduce(std::span<float> x) {
   const index_t p = ranks();
-  const auto share = [&](index_t r) { return x.subspan(part(x.size(), p, r).first, part(x.size(), p, r).count); };
+  const auto share = [&](index_t r) {
+    const Slice own = part(x.size(), p, r);
+    return x.subspan(own.first, own.count);
+  };
   const std::span<float> own = share(rank());
   std::vector<float> received(p * own.size());  // this rank's share as each rank has it
   std::vector<ConstBytes> out;

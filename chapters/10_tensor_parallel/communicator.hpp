@@ -41,7 +41,7 @@ class Communicator {
   virtual void abort(const std::string& why) noexcept = 0;
 
   /// What every rank gives, one after the other, on every rank. Each sends its own part p-1 times.
-  /// @param own  @param all of which counts[r] numbers are rank r's, counts[rank()] as many as `own` has
+  /// @param own this rank's numbers  @param all of which counts[r] numbers are rank r's, counts[rank()] as many as `own` has
   void all_gather(std::span<const float> own, std::span<const index_t> counts, std::span<float> all);
 
   /// What is said to rank r is heard by it, whatever its length; lengths travel first, 8 bytes each.

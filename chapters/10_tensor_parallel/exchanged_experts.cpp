@@ -11,9 +11,12 @@ using Rows = std::vector<float>;  // one after the other
 void append(Rows& rows, std::span<const float> more) { rows.insert(rows.end(), more.begin(), more.end()); }
 
 // [run]
-/// This rank's experts on rows that came from everywhere: a routing like any other, in which every row has one expert.
-/// @param asked rows of each rank, an expert's number before each  @return their outputs, in the same order
-std::vector<Rows> run_experts(const std::vector<Rows>& asked, const ExpertPool& experts, index_t M) {
+/// This rank's experts on rows that came from everywhere: a routing like any other, in which every row
+/// has one expert.
+/// @param asked rows of each rank, an expert's number before each
+/// @return their outputs, in the same order
+std::vector<Rows> run_experts(const std::vector<Rows>& asked, const ExpertPool& experts,
+                              index_t M) {
   Routing routing;
   Rows together;
   for (const Rows& rows : asked)
@@ -25,7 +28,8 @@ std::vector<Rows> run_experts(const std::vector<Rows>& asked, const ExpertPool& 
   std::ranges::copy(together, x.begin());
   for (const Job& job : jobs_of(routing, 0, routing.size())) {
     const Tensor<2> outputs = experts.expert(job.expert).forward(gather(x, job.visits));
-    for (index_t i = 0; i < job.visits.size(); ++i) std::ranges::copy(row(outputs, i), row(y, job.visits[i].token).begin());
+    for (index_t i = 0; i < job.visits.size(); ++i)
+      std::ranges::copy(row(outputs, i), row(y, job.visits[i].token).begin());
   }
   std::vector<Rows> answers;
   const float* next = y.data();
@@ -61,7 +65,8 @@ Tensor<2> ExchangedExperts::forward(const Tensor<2>& x) const {
       to.push_back(static_cast<float>(choice.expert));
       append(to, row(x, n));
     }
-  const std::vector<Rows> answers = line_.all_to_all(run_experts(line_.all_to_all(questions), *experts, M));
+  const std::vector<Rows> asked = line_.all_to_all(questions);
+  const std::vector<Rows> answers = line_.all_to_all(run_experts(asked, *experts, M));
 
   Tensor<2> y = zeros<2>({N, M});
   std::vector<index_t> next(line_.ranks());

@@ -71,11 +71,13 @@ Tensor<2> GatheredMixture::forward(const Tensor<2>& x) const {
 }
 
 // [mixture]
-/// Hidden rows of all visits are gathered at once. Then every rank adds up its own columns, experts ascending.
+/// Hidden rows of all visits are gathered at once. Then every rank adds up its own columns, experts
+/// ascending.
 void GatheredMixture::add_chosen(Tensor<2>& y, const Tensor<2>& x) const {
   const Routing routing = router_->route((*gate_)(x));
   for (index_t first = 0; first < x.shape(0); first += tokens_at_once) {
-    const std::vector<Job> jobs = jobs_of(routing, first, std::min(x.shape(0), first + tokens_at_once));
+    const index_t last = std::min(x.shape(0), first + tokens_at_once);
+    const std::vector<Job> jobs = jobs_of(routing, first, last);
     index_t visits = 0, next = 0;
     for (const Job& job : jobs) visits += job.visits.size();
     Tensor<2> own;
@@ -89,7 +91,8 @@ void GatheredMixture::add_chosen(Tensor<2>& y, const Tensor<2>& x) const {
     next = 0;
     for (const Job& job : jobs) {
       const Tensor<2> outputs = expert(job.expert).own_outputs(rows(all, next, job.visits.size()));
-      for (index_t i = 0; i < job.visits.size(); ++i) add_weighted(row(y, job.visits[i].token), job.visits[i].weight, row(outputs, i));
+      for (index_t i = 0; i < job.visits.size(); ++i)
+        add_weighted(row(y, job.visits[i].token), job.visits[i].weight, row(outputs, i));
       next += job.visits.size();
     }
   }

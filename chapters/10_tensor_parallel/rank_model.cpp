@@ -20,12 +20,14 @@ struct Halves {
 };
 
 // [outputs]
-Halves cut_outputs(const Checkpoint& checkpoint, const LayerTensors& layer, const Limits& limits, Communicator& line) {
+Halves cut_outputs(const Checkpoint& checkpoint, const LayerTensors& layer, const Limits& limits,
+                   Communicator& line) {
   auto heads = std::make_shared<GatheredHeads>(checkpoint, layer.attention, line);
-  const auto* const dense = std::get_if<SwiGluTensors>(&layer.feed_forward);
   std::shared_ptr<const FeedForward> other;
-  if (dense) other = std::make_shared<GatheredFeedForward>(checkpoint, *dense, line);
-  if (!dense) other = std::make_shared<GatheredMixture>(checkpoint, std::get<MixtureTensors>(layer.feed_forward), line);
+  if (const auto* dense = std::get_if<SwiGluTensors>(&layer.feed_forward))
+    other = std::make_shared<GatheredFeedForward>(checkpoint, *dense, line);
+  if (const auto* mixture = std::get_if<MixtureTensors>(&layer.feed_forward))
+    other = std::make_shared<GatheredMixture>(checkpoint, *mixture, line);
   return {std::make_unique<PreallocatedAttention>(std::move(heads), limits), std::move(other)};
 }
 // [outputs]

@@ -28,7 +28,8 @@ HeadSlices split_heads(const HeadSizes& sizes, index_t ranks) {
   if (ranks <= G) {
     const std::vector<Slice> groups = split(G, ranks);
     std::vector<Slice> queries;
-    for (const Slice& own : groups) queries.push_back({own.first * per_group, own.count * per_group});
+    for (const Slice& own : groups)
+      queries.push_back({own.first * per_group, own.count * per_group});
     return {queries, groups};
   }
   HeadSlices slices;

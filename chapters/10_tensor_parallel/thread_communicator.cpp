@@ -65,7 +65,8 @@ class ThreadCommunicator : public Communicator {
 
  protected:
   // [exchange]
-  /// Everybody says where their parts lie, copies what is theirs, and waits until nobody reads any more.
+  /// Everybody says where their parts lie, copies what is theirs, and waits until nobody reads any
+  /// more.
   void exchange(const std::vector<ConstBytes>& out, const std::vector<Bytes>& in) override {
     place_->offered[rank_] = &out;
     place_->meet();
@@ -77,8 +78,9 @@ class ThreadCommunicator : public Communicator {
       else
         fits = false;
     }
-    place_->meet();
-    if (!fits) throw std::logic_error("exchange: a rank sends another number of bytes than rank " + std::to_string(rank_) + " expects");
+    if (!fits)
+      throw std::logic_error("exchange: a rank sends another number of bytes than rank " +
+                             std::to_string(rank_) + " expects");
   }
   // [exchange]
 

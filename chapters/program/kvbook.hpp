@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// The program: finds the subcommand and runs it. Each subcommand is a file of its own, <name>_command.cpp.
+/// The program: finds the subcommand and runs it. Each subcommand is a file of its own, NAME_command.cpp.
 #include <optional>
 #include <string>
 #include <string_view>

@@ -291,12 +291,14 @@ std::vector<MatrixView> Checkpoint::matrices(std::string_view name, index_t coun
   return result;
 }
 
-/// Its pages may leave memory.
+/// Its pages may leave memory; those of a slice with what lies between its rows, which is read again when it is needed.
 void Checkpoint::Files::drop(const MatrixView& matrix) const {
+  if (matrix.rows == 0 || matrix.columns == 0) return;
   const auto* const begin = static_cast<const std::byte*>(matrix.data);
+  const index_t extent = (matrix.rows - 1) * matrix.row_stride + (matrix.columns - 1) * matrix.column_stride + 1;
   for (const auto& [name, file] : shards)
     if (const std::span all = file->bytes(); !std::less<>()(begin, all.data()) && std::less<>()(begin, all.data() + all.size()))
-      file->drop({begin, matrix.rows * matrix.columns * element_size(matrix.type)});
+      file->drop({begin, extent * element_size(matrix.type)});
 }
 
 std::shared_ptr<const Linear> Checkpoint::pack(const LinearView& map) const {

@@ -74,21 +74,29 @@ void MpiCommunicator::abort(const std::string& why) noexcept {
   ::_exit(1);
 }
 
+namespace {
+
+int count(std::size_t bytes) {
+  if (bytes > static_cast<std::size_t>(std::numeric_limits<int>::max()))
+    throw Error("MPI: a message of more than 2 GB: feed the prompt in pieces");
+  return static_cast<int>(bytes);
+}
+
+}  // namespace
+
 // [exchange]
 /// Every pair at once. An error of MPI itself ends the job: that is its default.
 void MpiCommunicator::exchange(const std::vector<ConstBytes>& out, const std::vector<Bytes>& in) {
   std::vector<MPI_Request> requests;
-  const auto count = [](std::size_t bytes) {
-    if (bytes > static_cast<std::size_t>(std::numeric_limits<int>::max())) throw Error("MPI: a message of more than 2 GB: feed the prompt in pieces");
-    return static_cast<int>(bytes);
-  };
   for (index_t r = 0; r < ranks_; ++r) {
     if (r == rank_) continue;
     const int other = static_cast<int>(r);
-    MPI_Irecv(in[r].data(), count(in[r].size()), MPI_BYTE, other, 0, MPI_COMM_WORLD, &requests.emplace_back());
-    MPI_Isend(out[r].data(), count(out[r].size()), MPI_BYTE, other, 0, MPI_COMM_WORLD, &requests.emplace_back());
+    MPI_Irecv(in[r].data(), count(in[r].size()), MPI_BYTE, other, 0, MPI_COMM_WORLD,
+              &requests.emplace_back());
+    MPI_Isend(out[r].data(), count(out[r].size()), MPI_BYTE, other, 0, MPI_COMM_WORLD,
+              &requests.emplace_back());
   }
-  std::copy_n(out[rank_].data(), std::min(out[rank_].size(), in[rank_].size()), in[rank_].data());
+  std::ranges::copy(out[rank_], in[rank_].begin());
   MPI_Waitall(static_cast<int>(requests.size()), requests.data(), MPI_STATUSES_IGNORE);
 }
 // [exchange]
