@@ -10,6 +10,10 @@
 #include "chapters/04_latent_cache/decompressed_attention.hpp"
 #include "chapters/04_latent_cache/latent_attention.hpp"
 #include "chapters/06_cuda_kernels/cuda_stages.hpp"
+#include "chapters/07_long_context/forgetting_attention.hpp"
+#include "chapters/07_long_context/forgetting_latents.hpp"
+#include "chapters/07_long_context/heavy_hitters.hpp"
+#include "chapters/07_long_context/least_recently_used.hpp"
 #include "chapters/07_long_context/ring_attention.hpp"
 #include "chapters/07_long_context/streaming_attention.hpp"
 #include "chapters/07_long_context/streaming_latents.hpp"
@@ -31,8 +35,11 @@ constexpr Equality exact{};
 constexpr Equality on_device{1e-4, "sums in the order of threads and tiles; prompts as two bf16 numbers each, 16 bits"};
 constexpr Equality absorbed{1e-5, "q.(Wc) is computed as (W'q).c, another order of the sums", "uncached", true};
 constexpr Equality forgets{.reason = "rows between the sinks and the window are forgotten", .lossy = true};
+constexpr Equality gives_up{.reason = "rows are given up by their use", .lossy = true};
 constexpr Equality rounds{.reason = "stored rows are rounded", .lossy = true};
 const std::vector<Family> every_family{Family::gqa, Family::mla}, latent{Family::mla};
+
+constexpr StageOption rows_per_head{"budget", "N", "rows that a key/value head keeps (default 256)", 256, 1, 1 << 24};
 
 /// Layers whose attention is made from who makes the heads, and the limits.
 template <class StageAttention>
@@ -78,6 +85,34 @@ MakeLayer streaming(const Checkpoint& checkpoint, const Limits& limits, const St
       return {std::make_unique<StreamingAttention>(head_projection(checkpoint, layer), limits, sizes)};
     return {std::make_unique<StreamingLatents>(latent_projection(checkpoint, layer), absorption(checkpoint, layer), limits,
                                                sizes)};
+  };
+}
+
+/// Who makes the policy of a layer's sequences.  @param room rows of each head that are held from the beginning
+using PolicyOf = MakePolicy (*)(index_t budget, index_t room);
+
+template <class Policy>
+MakePolicy with_budget(index_t budget, index_t room) {
+  return [=](index_t heads) { return std::make_unique<Policy>(heads, budget, room); };
+}
+
+/// A layer that was made with a window which the budget holds keeps that and nothing else, as it always did.
+std::unique_ptr<Attention> forgetting_heads(const Checkpoint& checkpoint, index_t layer, const Limits& limits, index_t budget,
+                                            index_t room, const MakePolicy& make_policy) {
+  auto heads = head_projection(checkpoint, layer);
+  if (heads->sizes().window <= budget) return std::make_unique<RingAttention>(std::move(heads), limits);
+  return std::make_unique<ForgettingAttention>(std::move(heads), limits, room, make_policy);
+}
+
+/// Layers whose rows a policy gives up as soon as there are more than the budget.
+template <PolicyOf policy>
+MakeLayer within_budget(const Checkpoint& checkpoint, const Limits& limits, const StageOptions& options) {
+  const index_t budget = options.size("budget"), room = std::min(budget, limits.capacity);
+  return [=](index_t layer) -> LayerHalves {
+    if (family(checkpoint.config()) == Family::gqa)
+      return {forgetting_heads(checkpoint, layer, limits, budget, room, policy(budget, room))};
+    return {std::make_unique<ForgettingLatents>(latent_projection(checkpoint, layer), absorption(checkpoint, layer), limits, room,
+                                                policy(budget, room))};
   };
 }
 
@@ -137,6 +172,10 @@ const std::vector<Stage>& stages() {
        {{"budget", "N", "rows that a token sees, its own counted (default 256)", 256, 1, 1 << 24},
         {"sinks", "N", "of these, rows from the first token on that stay for ever (default 4)", 4, 0, 1 << 24}},
        Reach::beyond_made},
+      {"heavy-hitters", 7, "the rows that got the most attention, and recent ones", every_family, gives_up,
+       MakeLayers(within_budget<with_budget<HeavyHitters>>), {rows_per_head}},
+      {"lru", 7, "rows that got more than their share most recently", every_family, gives_up,
+       MakeLayers(within_budget<with_budget<LeastRecentlyUsed>>), {rows_per_head}},
       {"bf16", 8, "rows in bf16", every_family, rounds, MakeLayers(in_format<CacheFormat::bf16>)},
       {"f16", 8, "rows in f16", every_family, rounds, MakeLayers(in_format<CacheFormat::f16>)},
       {"fp8", 8, "rows in e4m3 with scales", every_family, rounds, MakeLayers(in_format<CacheFormat::fp8>)},
