@@ -20,9 +20,8 @@ class ForgettingAttention : public Attention {
   Tensor<2> forward(const Tensor<2>& x, const Batch& batch) override;
   void prompt_ends(index_t sequence) override { caches_.at(sequence).prompt_ends(); }
   index_t length(index_t sequence) const override { return caches_.at(sequence).length(); }
-  /// What was given up may have been given up on behalf of tokens that are now taken back: then all tokens are fed again. What
-  /// is fed again counts as one prompt that has not ended. A policy that chose at a prompt's end chooses anew at the next one
-  /// that it is told of, and until then gives up nothing.
+  /// 0 unless nothing is cut: all tokens are fed again, and what is fed again counts as one prompt that has not ended. A policy
+  /// that had chosen at a prompt's end gives up nothing until it is told of the next one.
   index_t truncate(index_t sequence, index_t length) override { return caches_.at(sequence).truncate(length); }
   StateBytes state_bytes() const override { return bytes_of_all(caches_); }
 

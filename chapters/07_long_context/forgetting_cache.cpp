@@ -56,14 +56,6 @@ void ForgettingCache::prompt_ends() {
 // [truncate]
 index_t ForgettingCache::truncate(index_t length) {
   require_held(length, length_);
-  if (length < length_ && policy_->can_cut(length)) {
-    for (index_t g = 0; g < rows_.heads(); ++g) {
-      const std::vector<index_t>& positions = rows_.positions(g);
-      const auto first = static_cast<index_t>(std::ranges::lower_bound(positions, length) - positions.begin());
-      drop(g, consecutive(first, positions.size() - first));
-    }
-    length_ = length;
-  }
   if (length < length_) *this = ForgettingCache(sizes_, make_policy_);
   return length_;
 }

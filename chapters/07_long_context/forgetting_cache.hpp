@@ -26,7 +26,8 @@ class ForgettingCache {
   Tensor<3> attend(const Tensor<3>& query, float scale, std::optional<Token> token,
                    const std::function<void(KeptRows& rows, index_t position)>& append);
   void prompt_ends();
-  /// Cuts the tail where that changes no choice, else forgets everything.  @return how many tokens are remembered
+  /// Keeps all `length` rows, or none: what was given up and what was noted of the others is also the doing of tokens that are
+  /// now taken back.  @return how many tokens are remembered  @throws std::out_of_range when there are fewer
   index_t truncate(index_t length);
   StateBytes bytes() const;
 

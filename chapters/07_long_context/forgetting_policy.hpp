@@ -32,8 +32,6 @@ struct ForgettingPolicy {
   virtual std::vector<index_t> victims(index_t g) const = 0;
   /// Rows of head g have been given up: those behind them close up.
   virtual void drop(index_t g, std::span<const index_t> indices) = 0;
-  /// Whether the choices of the past and those to come are the same without the tokens from `length` on.
-  virtual bool can_cut(index_t /*length*/) const { return false; }
   /// What it has noted besides the rows.
   virtual StateBytes bytes() const = 0;
   virtual ~ForgettingPolicy() = default;
