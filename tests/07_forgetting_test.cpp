@@ -357,8 +357,6 @@ Tensor<2> hidden_rows(index_t count, index_t width, unsigned seed) { return rand
 
 TEST_CASE("rows that are taken out leave the others in order", "[forgetting]") {
   std::vector<int> numbers{0, 1, 2, 3, 4, 5, 6, 7};
-  take_out(numbers, std::vector<index_t>{});
-  CHECK(numbers.size() == 8);
   take_out(numbers, std::vector<index_t>{0, 3, 4, 7});
   CHECK(numbers == std::vector{1, 2, 5, 6});
   std::vector<int> pairs{0, 0, 1, 1, 2, 2, 3, 3};
@@ -414,7 +412,7 @@ TEST_CASE("fastgen gives each head what its paper says, in double precision", "[
   const Tensor<2> x = hidden_rows(T, heads.width, 21);
   const std::vector<Token> tokens = text_of_kinds(T);
   Given all_given;
-  for (const double mass : {0.0, 0.15, 0.3, 0.5, 0.8, 0.95, 1.0}) {
+  for (const double mass : {0.0, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0}) {
     CAPTURE(mass);
     const auto given = std::make_shared<Given>();
     const TokenKinds kinds = [&] {
@@ -437,7 +435,7 @@ TEST_CASE("fastgen gives each head what its paper says, in double precision", "[
     all_given.insert(all_given.end(), given->begin(), given->end());
   }
   for (const HeadNeeds needs : {HeadNeeds::special, HeadNeeds::punctuation, HeadNeeds::frequent, HeadNeeds::local, HeadNeeds::everything})
-    CHECK(std::ranges::count(all_given, needs) > 0);
+    CHECK(std::ranges::count(all_given, needs) >= 1);
 }
 
 TEST_CASE("on latents the heads choose together", "[forgetting]") {
@@ -490,31 +488,30 @@ TEST_CASE("a budget for the whole text loses nothing", "[forgetting]") {
 TEST_CASE("with a smaller budget a token's logits depend on the tokens before it alone", "[forgetting]") {
   const std::string model = GENERATE("tiny-gqa", "tiny-mla");
   const Checkpoint checkpoint = shipped(model.c_str());
-  const std::vector<Token> tokens = random_tokens(250, 1000, 9), other = random_tokens(90, 1000, 10);
+  const std::vector<Token> tokens = random_tokens(150, 1000, 9), other = random_tokens(70, 1000, 10);
   const Tensor<2> full = whole_logits(checkpoint, find_stage("preallocated"), tokens);
   for (const std::string& name : all_policies) {
     if (!runs_on(name, model)) continue;
     CAPTURE(model, name);
     const Stage stage = stage_with(name, 40);
-    const Tensor<2> expected = logits_with_prompt(checkpoint, stage, tokens, 170);
-    const Tensor<2> expected_other = logits_with_prompt(checkpoint, stage, other, 89);
+    const Tensor<2> expected = logits_with_prompt(checkpoint, stage, tokens, 110);
+    const Tensor<2> expected_other = logits_with_prompt(checkpoint, stage, other, 69);
     CHECK_FALSE(close(expected, full, 1e-3, "rows were given up"));
-    for (const InstructionSet set : available_instruction_sets())
-      for (const index_t threads : {index_t{1}, index_t{2}}) {
-        const Machine machine(set, threads);
-        CAPTURE(kv::name(set), threads);
-        Decoder decoder = make_decoder(checkpoint, stage, {.sequences = 2, .capacity = 250});
-        logits_in_chunks(decoder, 0, part(tokens, 0, 120), {1, 100, 1, 1, 17});
-        const Tensor<2> together = decoder.logits({{1, part(other, 0, 89)}, {0, part(tokens, 120, 50)}});
-        CHECK(exact(rows(together, 0, 89), rows(expected_other, 0, 89)));
-        CHECK(exact(rows(together, 89, 50), rows(expected, 120, 50)));
-        decoder.prompt_ends(0);
-        decoder.prompt_ends(1);
-        const Tensor<2> after = decoder.logits({{0, part(tokens, 170, 1)}, {1, part(other, 89, 1)}});
-        CHECK(exact(rows(after, 0, 1), rows(expected, 170, 1)));
-        CHECK(exact(rows(after, 1, 1), rows(expected_other, 89, 1)));
-        CHECK(exact(logits_in_chunks(decoder, 0, part(tokens, 171, 79), {70, 1, 8}), rows(expected, 171, 79)));
-      }
+    for (const auto& [set, threads] : {std::pair(available_instruction_sets().front(), index_t{2}), {instruction_set(), index_t{1}}}) {
+      const Machine machine(set, threads);
+      CAPTURE(kv::name(set), threads);
+      Decoder decoder = make_decoder(checkpoint, stage, {.sequences = 2, .capacity = 150});
+      logits_in_chunks(decoder, 0, part(tokens, 0, 80), {1, 60, 1, 1, 17});
+      const Tensor<2> together = decoder.logits({{1, part(other, 0, 69)}, {0, part(tokens, 80, 30)}});
+      CHECK(exact(rows(together, 0, 69), rows(expected_other, 0, 69)));
+      CHECK(exact(rows(together, 69, 30), rows(expected, 80, 30)));
+      decoder.prompt_ends(0);
+      decoder.prompt_ends(1);
+      const Tensor<2> after = decoder.logits({{0, part(tokens, 110, 1)}, {1, part(other, 69, 1)}});
+      CHECK(exact(rows(after, 0, 1), rows(expected, 110, 1)));
+      CHECK(exact(rows(after, 1, 1), rows(expected_other, 69, 1)));
+      CHECK(exact(logits_in_chunks(decoder, 0, part(tokens, 111, 39), {30, 1, 8}), rows(expected, 111, 39)));
+    }
   }
 }
 
@@ -533,7 +530,7 @@ TEST_CASE("rows that were given up by use are never read again", "[forgetting]")
   const std::vector<Token> tokens = text_of_kinds(T);
   const auto run = [&](const Held& poisoned, Held* given_up) {
     ForgettingAttention layer(std::make_shared<Changed>(heads, no_window, poisoned), {.sequences = 1, .capacity = T}, 0,
-                              policy_of(name, budget));
+                              policy_of(name, budget, 0.2));
     Tensor<2> output = empty<2>({T, M});
     put_rows(output, 0, layer.forward(rows(x, 0, prompt), {{0, 0, prompt, 0, std::span(tokens).first(prompt)}}));
     layer.prompt_ends(0);
@@ -550,7 +547,6 @@ TEST_CASE("rows that were given up by use are never read again", "[forgetting]")
   CAPTURE(name, given_up.size());
   REQUIRE(given_up.size() > 20);
   CHECK(std::isnan(poisoned(*given_up.begin(), 0)));
-  if (name == "heavy-hitters" || name == "lru") given_up.insert(0);  // the next token gives up one more
   CHECK(exact(rows(poisoned, prompt, T - prompt), rows(clean, prompt, T - prompt)));
 }
 

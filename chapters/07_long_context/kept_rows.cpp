@@ -29,6 +29,7 @@ void KeptRows::append(const Tensor<2>& rows, index_t n, index_t position) {
 // [drop]
 void KeptRows::drop(index_t g, std::span<const index_t> indices) {
   auto& [rows, positions] = heads_.at(g);
+  if (indices.empty()) return;
   take_out(rows, indices, layout_.width());
   take_out(positions, indices);
   if (rows.size() < rows.capacity() / 2) {

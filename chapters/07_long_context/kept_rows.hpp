@@ -10,10 +10,9 @@
 namespace kv {
 
 /// Takes the elements at these indices out, the others close up. An element is `width` numbers.
-/// @param indices ascending
+/// @param indices ascending, at least one
 template <class T>
 void take_out(std::vector<T>& elements, std::span<const index_t> indices, index_t width = 1) {
-  if (indices.empty()) return;
   const auto at = [&](index_t i) { return elements.begin() + static_cast<std::ptrdiff_t>(i * width); };
   auto end = at(indices.front());
   for (index_t i = 0; i < indices.size(); ++i)

@@ -18,6 +18,7 @@ class RowNotes {
   const std::vector<Note>& operator[](index_t g) const { return heads_[g]; }
   index_t heads() const { return heads_.size(); }
   void drop(index_t g, std::span<const index_t> indices) {
+    if (indices.empty()) return;
     take_out(heads_[g], indices);
     if (heads_[g].size() < heads_[g].capacity() / 2) heads_[g].shrink_to_fit();
   }
