@@ -32,6 +32,8 @@ constexpr Measurement measurements[] = {
     {"format_speed", kv::book::measure_format_speed},
     {"rounding", kv::book::measure_rounding},
     {"streaming", kv::book::measure_streaming, true},
+    {"forgetting", kv::book::measure_forgetting, true},
+    {"forgetting_speed", kv::book::measure_forgetting_speed, true},
 };
 
 }  // namespace

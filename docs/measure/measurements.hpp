@@ -37,5 +37,10 @@ void measure_rounding(const Laboratory& laboratory, Report& report);
 /// Loss over position, bytes and rate of a long text with a full cache, a window, sinks and a window, and of a ring on a model
 /// that was made with windows: streaming.md, streaming_rate.md, streaming_gqa.svg, streaming_mla.svg.
 void measure_streaming(const Laboratory& laboratory, Report& report);
+/// Loss and needles over the budget of every way to forget, what FastGen gives each head, and which rows are left of a story:
+/// forgetting_*.md, forgetting_*.svg.
+void measure_forgetting(const Laboratory& laboratory, Report& report);
+/// Time of a token with each of them beside a full cache: forgetting_speed.md.
+void measure_forgetting_speed(const Laboratory& laboratory, Report& report);
 
 }  // namespace kv::book
