@@ -32,7 +32,9 @@ constexpr Measurement measurements[] = {
     {"format_speed", kv::book::measure_format_speed},
     {"rounding", kv::book::measure_rounding},
     {"streaming", kv::book::measure_streaming, true},
-    {"forgetting", kv::book::measure_forgetting, true},
+    {"forgetting_loss", kv::book::measure_forgetting_loss, true},
+    {"forgetting_needles", kv::book::measure_forgetting_needles, true},
+    {"forgetting_rows", kv::book::measure_forgetting_rows, true},
     {"forgetting_speed", kv::book::measure_forgetting_speed, true},
 };
 

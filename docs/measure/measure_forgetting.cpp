@@ -16,9 +16,9 @@
 namespace kv::book {
 namespace {
 
-constexpr index_t passages = 12, passage_tokens = 1024, prompt_tokens = 512;
-constexpr index_t needle_tokens = 4096, needle_depths = 21, story_tokens = 280, map_budget = 48, timed_tokens = 200;
-const std::vector<index_t> loss_budgets{16, 32, 64, 128, 256, 512}, needle_budgets{64, 128, 256, 512, 1024};
+constexpr index_t passages = 6, passage_tokens = 1024, prompt_tokens = 512;
+constexpr index_t needle_tokens = 4096, needle_depths = 11, story_tokens = 280, map_budget = 48, timed_tokens = 200;
+const std::vector<index_t> loss_budgets{16, 32, 64, 128, 256, 512}, needle_budgets{128, 256, 512, 1024};
 constexpr const char* small_models = "The models have 2 to 4 million parameters.";
 
 /// A way to forget, as the tables call it.
@@ -303,14 +303,20 @@ double milliseconds_per_token(const Checkpoint& checkpoint, const Stage& stage, 
 
 }  // namespace
 
-void measure_forgetting(const Laboratory& laboratory, Report& report) {
-  const std::filesystem::path data = laboratory.checkpoint().directory().parent_path();
-  std::vector<JsonObject> losses, needles;
-  for (const std::string model : {"tiny-gqa", "tiny-mla"}) measure_loss(model, Checkpoint(data / model), report, losses);
-  for (const std::string model : {"needle", "needle-mla"}) measure_needles(model, Checkpoint(data / model), report, needles);
-  report.numbers("loss", losses);
-  report.numbers("needles", needles);
-  const Checkpoint heads(data / "tiny-gqa"), latents(data / "tiny-mla");
+void measure_forgetting_loss(const Laboratory& laboratory, Report& report) {
+  std::vector<JsonObject> numbers;
+  for (const std::string model : {"tiny-gqa", "tiny-mla"}) measure_loss(model, Checkpoint(laboratory.data() / model), report, numbers);
+  report.numbers("forgetting_loss", numbers);
+}
+
+void measure_forgetting_needles(const Laboratory& laboratory, Report& report) {
+  std::vector<JsonObject> numbers;
+  for (const std::string model : {"needle", "needle-mla"}) measure_needles(model, Checkpoint(laboratory.data() / model), report, numbers);
+  report.numbers("forgetting_needles", numbers);
+}
+
+void measure_forgetting_rows(const Laboratory& laboratory, Report& report) {
+  const Checkpoint heads(laboratory.data() / "tiny-gqa"), latents(laboratory.data() / "tiny-mla");
   const std::vector<Token> story = slice(held_out(heads, "story.txt"), 0, story_tokens);
   draw_map(heads, story, report.folder() / "forgetting_map.svg");
   table_heads(heads, story, report.with_model("tiny-gqa"));
@@ -318,11 +324,10 @@ void measure_forgetting(const Laboratory& laboratory, Report& report) {
 }
 
 void measure_forgetting_speed(const Laboratory& laboratory, Report& report) {
-  const std::filesystem::path data = laboratory.checkpoint().directory().parent_path();
   MarkdownTable table{{"model", "cache", "us per token", "over full cache"}};
   std::vector<JsonObject> numbers;
   for (const std::string model : {"tiny-gqa", "tiny-mla"}) {
-    const Checkpoint checkpoint(data / model);
+    const Checkpoint checkpoint(laboratory.data() / model);
     const std::vector<Token> text = held_out(checkpoint, "stream.txt");
     const double full = milliseconds_per_token(checkpoint, full_cache(checkpoint), text);
     const auto add = [&](const std::string& name, double milliseconds) {
@@ -337,7 +342,7 @@ void measure_forgetting_speed(const Laboratory& laboratory, Report& report) {
       .table("forgetting_speed", table,
              "One token, fed alone, median of the last " + std::to_string(timed_tokens) + " of " + grouped(passage_tokens) +
                  "; budget 256. " + small_models);
-  report.numbers("speed", numbers);
+  report.numbers("forgetting_speed", numbers);
 }
 
 }  // namespace kv::book
