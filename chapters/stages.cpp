@@ -10,7 +10,13 @@
 #include "chapters/04_latent_cache/decompressed_attention.hpp"
 #include "chapters/04_latent_cache/latent_attention.hpp"
 #include "chapters/06_cuda_kernels/cuda_stages.hpp"
+#include "chapters/07_long_context/fastgen.hpp"
+#include "chapters/07_long_context/forgetting_attention.hpp"
+#include "chapters/07_long_context/forgetting_latents.hpp"
+#include "chapters/07_long_context/heavy_hitters.hpp"
+#include "chapters/07_long_context/least_recently_used.hpp"
 #include "chapters/07_long_context/ring_attention.hpp"
+#include "chapters/07_long_context/snap.hpp"
 #include "chapters/07_long_context/streaming_attention.hpp"
 #include "chapters/07_long_context/streaming_latents.hpp"
 #include "chapters/08_quantised_cache/cache_formats.hpp"
@@ -33,8 +39,11 @@ constexpr Equality on_device{1e-4, "sums in the order of threads and tiles; prom
 constexpr Equality absorbed{1e-5, "q.(Wc) is computed as (W'q).c, another order of the sums", "uncached", true};
 constexpr Equality added_up{1e-5, "a sum is added up rank by rank, and latents are absorbed", "uncached", true};
 constexpr Equality forgets{.reason = "rows between the sinks and the window are forgotten", .lossy = true};
+constexpr Equality gives_up{.reason = "rows are given up by their use", .lossy = true};
 constexpr Equality rounds{.reason = "stored rows are rounded", .lossy = true};
 const std::vector<Family> every_family{Family::gqa, Family::mla}, latent{Family::mla};
+
+constexpr StageOption rows_per_head{"budget", "N", "rows that a key/value head keeps (default 256)", 256, 1, 1 << 24};
 
 /// Layers whose attention is made from who makes the heads, and the limits.
 template <class StageAttention>
@@ -81,6 +90,44 @@ MakeLayer streaming(const Checkpoint& checkpoint, const Limits& limits, const St
     return {std::make_unique<StreamingLatents>(latent_projection(checkpoint, layer), absorption(checkpoint, layer), limits,
                                                sizes)};
   };
+}
+
+/// A layer that was made with a window which the budget holds keeps that and nothing else, as it always did.
+std::unique_ptr<Attention> forgetting_heads(const Checkpoint& checkpoint, index_t layer, const Limits& limits, index_t budget,
+                                            index_t room, const MakePolicy& make_policy) {
+  auto heads = head_projection(checkpoint, layer);
+  if (heads->sizes().window <= budget) return std::make_unique<RingAttention>(std::move(heads), limits);
+  return std::make_unique<ForgettingAttention>(std::move(heads), limits, room, make_policy);
+}
+
+/// @param room rows of each head that memory is taken for from the beginning
+MakeLayer forgetting(const Checkpoint& checkpoint, const Limits& limits, index_t budget, index_t room,
+                     const MakePolicy& make_policy) {
+  return [=](index_t layer) -> LayerHalves {
+    if (family(checkpoint.config()) == Family::gqa)
+      return {forgetting_heads(checkpoint, layer, limits, budget, room, make_policy)};
+    return {std::make_unique<ForgettingLatents>(latent_projection(checkpoint, layer), absorption(checkpoint, layer), limits, room,
+                                                make_policy)};
+  };
+}
+
+template <class Policy>
+MakeLayer within_budget(const Checkpoint& checkpoint, const Limits& limits, const StageOptions& options) {
+  const index_t budget = options.size("budget"), room = std::min(budget, limits.capacity);
+  return forgetting(checkpoint, limits, budget, room,
+                    [=](index_t heads) { return std::make_unique<Policy>(heads, budget, room); });
+}
+
+MakeLayer snap(const Checkpoint& checkpoint, const Limits& limits, const StageOptions& options) {
+  const index_t budget = options.size("budget");
+  return forgetting(checkpoint, limits, budget, 0, [=](index_t heads) { return std::make_unique<Snap>(heads, budget); });
+}
+
+MakeLayer fastgen(const Checkpoint& checkpoint, const Limits& limits, const StageOptions& options) {
+  const FastGenSizes sizes{.budget = options.size("budget"), .mass = options.number("mass") / 100};
+  const auto kinds = token_kinds(checkpoint);
+  return forgetting(checkpoint, limits, sizes.budget, 0,
+                    [=](index_t heads) { return std::make_unique<FastGen>(heads, sizes, kinds); });
 }
 
 std::unique_ptr<Attention> heads_in(CacheFormat format, const Checkpoint& checkpoint, index_t layer, const Limits& limits) {
@@ -147,6 +194,13 @@ const std::vector<Stage>& stages() {
        {{"budget", "N", "rows that a token sees, its own counted (default 256)", 256, 1, 1 << 24},
         {"sinks", "N", "of these, rows from the first token on that stay for ever (default 4)", 4, 0, 1 << 24}},
        Reach::beyond_made},
+      {"heavy-hitters", 7, "the rows that got the most attention, and recent ones", every_family, gives_up,
+       MakeLayers(within_budget<HeavyHitters>), {rows_per_head}},
+      {"lru", 7, "rows that got more than their share most recently", every_family, gives_up,
+       MakeLayers(within_budget<LeastRecentlyUsed>), {rows_per_head}},
+      {"snap", 7, "of a prompt the rows that its last tokens look at", every_family, gives_up, MakeLayers(snap), {rows_per_head}},
+      {"fastgen", 7, "of a prompt what each head needs", {Family::gqa}, gives_up, MakeLayers(fastgen),
+       {rows_per_head, {"mass", "T", "percent of its attention in the prompt that a head keeps (default 95)", 95, 0, 100, true}}},
       {"bf16", 8, "rows in bf16", every_family, rounds, MakeLayers(in_format<CacheFormat::bf16>)},
       {"f16", 8, "rows in f16", every_family, rounds, MakeLayers(in_format<CacheFormat::f16>)},
       {"fp8", 8, "rows in e4m3 with scales", every_family, rounds, MakeLayers(in_format<CacheFormat::fp8>)},

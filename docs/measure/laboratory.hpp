@@ -16,6 +16,8 @@ class Laboratory {
   explicit Laboratory(const std::filesystem::path& model);
 
   const Checkpoint& checkpoint() const { return checkpoint_; }
+  /// The folder of all shipped models and texts.
+  std::filesystem::path data() const { return checkpoint_.directory().parent_path(); }
   const ModelShape& shape() const { return shape_; }
   /// "tiny-gqa: 5 layers, M 192, ..."
   std::string description() const;

@@ -32,6 +32,10 @@ constexpr Measurement measurements[] = {
     {"format_speed", kv::book::measure_format_speed},
     {"rounding", kv::book::measure_rounding},
     {"streaming", kv::book::measure_streaming, true},
+    {"forgetting_loss", kv::book::measure_forgetting_loss, true},
+    {"forgetting_needles", kv::book::measure_forgetting_needles, true},
+    {"forgetting_rows", kv::book::measure_forgetting_rows, true},
+    {"forgetting_speed", kv::book::measure_forgetting_speed, true},
     {"ranks", kv::book::measure_ranks},
     {"ranks_local", kv::book::measure_ranks_local, true},
 };

@@ -37,6 +37,14 @@ void measure_rounding(const Laboratory& laboratory, Report& report);
 /// Loss over position, bytes and rate of a long text with a full cache, a window, sinks and a window, and of a ring on a model
 /// that was made with windows: streaming.md, streaming_rate.md, streaming_gqa.svg, streaming_mla.svg.
 void measure_streaming(const Laboratory& laboratory, Report& report);
+/// Loss over the budget of every way to forget: forgetting_loss_gqa.md, .svg, forgetting_loss_mla.md, .svg.
+void measure_forgetting_loss(const Laboratory& laboratory, Report& report);
+/// Needles found over the budget: forgetting_needle.md, .svg, forgetting_needle_mla.md, .svg.
+void measure_forgetting_needles(const Laboratory& laboratory, Report& report);
+/// Which rows are left of a story, and what FastGen gives each head: forgetting_map.svg, forgetting_heads.md, forgetting_latents.md.
+void measure_forgetting_rows(const Laboratory& laboratory, Report& report);
+/// Time of a token with each of them beside a full cache: forgetting_speed.md.
+void measure_forgetting_speed(const Laboratory& laboratory, Report& report);
 /// Models on ranks: what they send, how far sums by ranks are off, DeepSeek-V3 on eight devices, counted: ranks_sent.md,
 /// ranks_spread.md, ranks_devices.md.
 void measure_ranks(const Laboratory& laboratory, Report& report);

@@ -28,6 +28,8 @@ class Report {
   /// The same folder and moment, for tables and figures about another model. Its numbers() are not kept.
   Report with_model(std::string model) const;
 
+  const std::filesystem::path& folder() const { return folder_; }
+
   /// NAME.md, to be pulled into a page by `@include{doc}`. `note` says how it was measured, in one or two sentences.
   void table(const std::string& name, const MarkdownTable& table, const std::string& note) const;
   /// NAME.svg, for `@image html`.
