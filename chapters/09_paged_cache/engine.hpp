@@ -1,7 +1,6 @@
 #pragma once
 /// @file
 /// A scheduler in a thread of its own: what a server talks to.
-#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <future>
@@ -38,7 +37,7 @@ class Engine {
 
  private:
   using Note = std::function<void(Scheduler&)>;
-  void leave(Note note);
+  void leave(Note note);  // to be read between two steps
   template <class Result>
   Result ask(Result (Scheduler::*question)() const);
   void run();

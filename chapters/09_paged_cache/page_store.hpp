@@ -6,11 +6,18 @@
 
 namespace kv {
 
+/// The sizes of a pool: the same number of pages, of the same number of rows, in every layer.
+struct PageSizes {
+  index_t rows;   ///< of a page, a power of two
+  index_t pages;  ///< in all
+};
+
 /// The pages of one sequence, in the order of its tokens. The first ones may have been given back.
 struct PageList {
   std::vector<index_t> pages;
   index_t given_back = 0;
 
+  index_t& operator[](index_t i) { return pages.at(i - given_back); }
   index_t operator[](index_t i) const { return pages.at(i - given_back); }
   index_t end() const { return given_back + pages.size(); }
 };

@@ -12,12 +12,6 @@
 
 namespace kv {
 
-/// The sizes of a pool: the same number of pages, of the same number of rows, in every layer.
-struct PageSizes {
-  index_t rows;   ///< of a page, a power of two
-  index_t pages;  ///< in all
-};
-
 /// Where the pages are. pages = free + kept + held.
 struct PoolUsage {
   index_t pages = 0, free = 0;
@@ -37,6 +31,7 @@ struct PageView {
   std::vector<std::uint64_t> requests = {};  ///< of these sequences, where a scheduler runs them
 };
 
+// [table]
 /// A page is taken for all layers at once, and page p of every layer holds the rows of the same tokens. A layer asks for the
 /// pages of a step before it writes; the first one to ask takes them, the others find them taken. Each layer says how far it
 /// has written, so that after a failure all can go back to where they were.
@@ -48,6 +43,9 @@ class PageTable {
  public:
   /// @throws std::invalid_argument unless the rows are a power of two
   PageTable(index_t sequences, const PageSizes& sizes, PrefixIndex::Hash hash = chained_hash);
+
+  PageTable(const PageTable&) = delete;  // the index refers to the pool
+  PageTable& operator=(const PageTable&) = delete;
 
   const PageSizes& sizes() const { return sizes_; }
 
@@ -88,10 +86,11 @@ class PageTable {
   /// Makes the full pages of a sequence findable. One that is there already replaces the sequence's own, which goes back.
   /// @param tokens of the sequence, at least those that all layers hold
   void remember(index_t sequence, std::span<const Token> tokens);
-  /// Pages that a sequence would take to hold `length` tokens, copies of shared ones included.
-  index_t pages_to_reach(index_t sequence, index_t length) const;
+  /// Pages that the batch would take, copies of shared ones included.
+  index_t needed(const Batch& batch) const;
   /// Pages that can be taken: free ones, and those that the index may give up.
   index_t available() const { return pool_.free() + index_.reclaimable(); }
+  bool has_room(const Batch& batch) const;
 
   PoolUsage usage() const;
   std::vector<PageView> views() const;
@@ -102,10 +101,13 @@ class PageTable {
     std::vector<index_t> lengths;  // of every layer
     index_t remembered = 0;        // of its pages, the first so many are in the index
   };
-  index_t needed(const Batch& batch) const;
+  index_t pages_for(index_t tokens) const { return (tokens + sizes_.rows - 1) / sizes_.rows; }
+  index_t seen_from(index_t position) const { return position + 1 - std::min(window_, position + 1); }
+  index_t unseen_pages(index_t position) const;
   index_t take();
-  void give_back_unseen(Entry& entry);
-  void resize(Entry& entry, index_t pages);
+  void give_back_unseen(Entry& entry, index_t position);
+  void make_own(index_t& page);
+  void keep(Entry& entry, index_t pages);
 
   PageSizes sizes_;
   BlockPool pool_;

@@ -28,7 +28,7 @@ struct StepBudget {
 /// How many tokens of each candidate are fed in this step; 0: none. One that is waiting and is given some, is admitted.
 /// A policy is a matter of speed only: no bit of any answer depends on it. A scheduler takes pages away from the latest
 /// arrival when a policy has promised too many, so even a careless one gets everybody served.
-/// @param candidates in the order of arrival  @return one number for each, at most its `pending`, `tokens` in all
+/// @param candidates in the order of arrival  @return one number for each, at most its `pending`
 using Policy = std::function<std::vector<index_t>(std::span<const Candidate> candidates, const StepBudget& budget)>;
 
 /// Continuous batching with prompts in chunks: first a token for everybody who decodes, so that no prompt delays them; then

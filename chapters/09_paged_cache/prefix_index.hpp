@@ -37,7 +37,7 @@ class PrefixIndex {
     std::vector<index_t> pages;
     bool cut;  ///< it ends where the index goes on, with other tokens
   };
-  /// Pages are not retained: the caller does, before anything else can give them up. They count as used now.
+  /// They count as used now. They are not retained: the caller does that, before anything can give them up.
   /// @param tokens only whole pages of them are looked for
   Match find(std::span<const Token> tokens);
   /// The same, for who only wants to know.
@@ -47,9 +47,6 @@ class PrefixIndex {
   /// @param parent in the index; none: a first page  @param tokens of the page  @param page not in the index
   /// @return the page that is in the index now: this one or the one that was there
   index_t insert(std::optional<index_t> parent, std::span<const Token> tokens, index_t page);
-
-  /// Counts the pages of a path as used now, the last of it latest of all.
-  void touch(std::span<const index_t> pages);
 
   /// Takes out the page that was not used for longest, of those without children that nobody else holds, and gives it back
   /// to the pool.  @return whether there was one
@@ -70,6 +67,7 @@ class PrefixIndex {
   };
   std::uint64_t hash_after(std::optional<index_t> parent, std::span<const Token> tokens) const;
   std::optional<index_t> child(std::optional<index_t> parent, std::span<const Token> tokens) const;
+  void touch(index_t page);
   void take_out(index_t page);
 
   BlockPool& pool_;
@@ -78,7 +76,6 @@ class PrefixIndex {
   std::vector<std::optional<Node>> nodes_;                   // by page
   std::unordered_multimap<std::uint64_t, index_t> by_hash_;  // pages
   std::set<std::pair<std::uint64_t, index_t>> leaves_;       // (last used, page) without children
-  index_t roots_ = 0;                                        // pages without a parent
   std::uint64_t clock_ = 0;
 };
 

@@ -59,6 +59,7 @@ class Scheduler {
   void submit(RequestId id, Request request);
   /// Ends what is left of a request: its pages are back when this returns. One that is not there is no error.
   void cancel(RequestId id);
+  void cancel_all();
 
   /// Feeds one batch, draws a token for every sequence that is complete, tells the clients.
   /// @return whether anything is left to be done
@@ -70,15 +71,32 @@ class Scheduler {
   std::vector<PageView> pages() const;
 
  private:
-  using Place = std::list<Sequence>::iterator;
+  using Sequences = std::list<Sequence>;
+  /// What a sequence is fed in this step.
+  struct Share {
+    Sequences::iterator sequence;
+    index_t tokens;
+  };
 
-  std::vector<Place> candidates() ;
-  std::vector<Candidate> describe(const std::vector<Place>& places) const;
+  std::vector<Share> planned();
+  Candidate describe(const Sequence& sequence) const;
+  Segment segment_of(const Sequence& sequence, index_t tokens) const;
+  std::optional<index_t> free_place() const;
+  void admit(Sequence& sequence);
+  void leave(Sequence& sequence);
+  void preempt_until_they_fit(std::vector<Share>& shares);
+  void feed(const std::vector<Share>& shares);
+  void draw_next(Sequences::iterator sequence, std::span<const float> logits);
+  std::vector<Sequences::iterator> fork(Sequences::iterator first);
+  void tell(Sequences::iterator sequence, std::span<const float> logits);
+  void end(Sequences::iterator sequence, Finish finish, const std::string& error = {});
 
   Decoder decoder_;
   std::shared_ptr<PageTable> table_;
   SchedulerOptions options_;
-  std::list<Sequence> sequences_;  // waiting and running, in the order of arrival
+  Sequences sequences_;                // waiting and running, in the order of arrival
+  std::vector<bool> taken_;            // places of the batch
+  std::optional<RequestId> latest_;
   SchedulerStats counted_;
 };
 

@@ -20,6 +20,7 @@ struct Sequence {
   index_t fed = 0;
   index_t reused = 0, preemptions = 0;  // reused: when it was first admitted
   bool admitted_before = false;
+  bool ended = false;  // it only waits to be taken out of the list
 
   index_t pending() const { return tokens.size() - fed; }
   index_t new_tokens() const { return tokens.size() - request->prompt.size(); }
