@@ -137,7 +137,7 @@ std::uint64_t always_the_same(std::uint64_t, std::span<const Token>) { return 7;
 TEST_CASE("10,000 random operations leave every invariant true, with a good hash and with a constant one", "[pages]") {
   const bool good = GENERATE(true, false);
   CAPTURE(good);
-  ModelledTable model(6, {.rows = 4, .pages = 24}, good ? PrefixIndex::Hash(chained_hash) : PrefixIndex::Hash(always_the_same));
+  ModelledTable model(6, {.rows = 4, .pages = 12}, good ? PrefixIndex::Hash(chained_hash) : PrefixIndex::Hash(always_the_same));
   std::mt19937 random(good ? 11 : 12);
   index_t refused = 0, hits = 0;
   for (int operation = 0; operation < 10000; ++operation) {
