@@ -63,7 +63,7 @@ void Scheduler::cancel_all() {
 bool Scheduler::step() {
   std::erase_if(sequences_, [](const Sequence& sequence) { return sequence.ended; });
   if (sequences_.empty()) return false;
-  std::vector<Share> shares = planned();
+  std::vector<Share> shares = shares_of_step();
   preempt_until_they_fit(shares);
   feed(shares);
   ++counted_.steps;
@@ -73,7 +73,7 @@ bool Scheduler::step() {
 // [step]
 
 // [plan]
-std::vector<Scheduler::Share> Scheduler::planned() {
+std::vector<Scheduler::Share> Scheduler::shares_of_step() {
   index_t places = static_cast<index_t>(std::ranges::count(taken_, false));
   const StepBudget budget{std::max(options_.tokens_per_step, taken_.size()), places, table_->available()};
   std::vector<Share> shares;

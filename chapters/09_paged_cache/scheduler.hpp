@@ -78,7 +78,7 @@ class Scheduler {
     index_t tokens;
   };
 
-  std::vector<Share> planned();
+  std::vector<Share> shares_of_step();
   Candidate describe(const Sequence& sequence) const;
   Segment segment_of(const Sequence& sequence, index_t tokens) const;
   std::optional<index_t> free_place() const;

@@ -17,7 +17,7 @@ namespace {
 /// When things happened to one request, in ms since the start.
 struct Times {
   double arrival = 0.0, first = 0.0, last = 0.0;
-  index_t tokens = 0;
+  index_t prompt = 0, reused = 0, tokens = 0;
   double ttft() const { return first - arrival; }
   double tpot() const { return tokens > 1 ? (last - first) / static_cast<double>(tokens - 1) : 0.0; }
 };
@@ -78,7 +78,9 @@ class Run {
         if (times.tokens++ == 0) times.first = times.last;
         return true;
       };
-      request.on_end = [this](const EndedAnswer& end) {
+      request.on_end = [&, this](const EndedAnswer& end) {
+        times.prompt = end.prompt_tokens;
+        times.reused = end.reused_tokens;
         if (end.finish == Finish::failed) failure_ = "request " + std::to_string(end.request) + ": " + end.error;
       };
       scheduler_.submit(next_ + 1, std::move(request));
@@ -137,6 +139,12 @@ void print_json(const Report& report, const Stage& stage, const Checkpoint& chec
   object.set("hit_rate", report.stats.hit_rate()).set("ideal_hit_rate", report.ideal_hit_rate)
       .set("cut_hits", report.stats.cut_hits).set("preemptions", report.stats.preemptions)
       .set("most_pages_held", report.most_held).set("mean_wasted_rows", report.wasted_rows);
+  std::vector<JsonObject> each(report.times.size());
+  for (index_t i = 0; i < each.size(); ++i)
+    each[i].set("arrival_ms", report.times[i].arrival).set("prompt_tokens", report.times[i].prompt)
+        .set("reused_tokens", report.times[i].reused).set("ttft_ms", report.times[i].ttft())
+        .set("tpot_ms", report.times[i].tpot());
+  object.set("each", each);
   std::cout << object.text() << "\n";
 }
 
