@@ -1,6 +1,7 @@
 #include "chapters/stages.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <charconv>
 
 #include "chapters/01_uncached_attention/uncached_attention.hpp"
@@ -23,6 +24,10 @@
 #include "chapters/08_quantised_cache/int4_attention.hpp"
 #include "chapters/08_quantised_cache/quantised_attention.hpp"
 #include "chapters/08_quantised_cache/quantised_latents.hpp"
+#include "chapters/09_paged_cache/exact_pages.hpp"
+#include "chapters/09_paged_cache/paged_absorbed_attention.hpp"
+#include "chapters/09_paged_cache/paged_attention.hpp"
+#include "chapters/09_paged_cache/quantised_pages.hpp"
 #include "chapters/10_tensor_parallel/rank_group.hpp"
 #include "chapters/models/family.hpp"
 #include "chapters/models/layer_parts.hpp"
@@ -156,6 +161,50 @@ MakeLayer in_format(const Checkpoint& checkpoint, const Limits& limits, const St
   };
 }
 
+MakeLayer paged(const Checkpoint& checkpoint, std::shared_ptr<PageTable> table) {
+  return [=](index_t layer) -> LayerHalves {
+    auto heads = head_projection(checkpoint, layer);
+    auto store = std::make_shared<ExactPages>(layout_of(heads->sizes()), table->sizes());
+    return {std::make_unique<PagedAttention>(std::move(heads), table, std::move(store))};
+  };
+}
+
+MakeLayer paged_absorbed(const Checkpoint& checkpoint, std::shared_ptr<PageTable> table) {
+  return [=](index_t layer) -> LayerHalves {
+    auto latents = latent_projection(checkpoint, layer);
+    auto store = std::make_shared<ExactPages>(layout_of(latents->latent_sizes()), table->sizes());
+    return {std::make_unique<PagedAbsorbedAttention>(std::move(latents), absorption(checkpoint, layer), table, std::move(store))};
+  };
+}
+
+/// Pages of rows in fp8, of heads or of latents.
+MakeLayer paged_fp8(const Checkpoint& checkpoint, std::shared_ptr<PageTable> table) {
+  return [=](index_t layer) -> LayerHalves {
+    if (family(checkpoint.config()) == Family::gqa) {
+      auto heads = head_projection(checkpoint, layer);
+      auto store = std::make_shared<QuantisedPages>(head_formats(CacheFormat::fp8, heads->sizes()), layout_of(heads->sizes()),
+                                                    table->sizes());
+      return {std::make_unique<PagedAttention>(std::move(heads), table, std::move(store))};
+    }
+    auto latents = latent_projection(checkpoint, layer);
+    auto store = std::make_shared<QuantisedPages>(latent_formats(CacheFormat::fp8, latents->latent_sizes()),
+                                                  layout_of(latents->latent_sizes()), table->sizes());
+    return {std::make_unique<PagedAbsorbedAttention>(std::move(latents), absorption(checkpoint, layer), table, std::move(store))};
+  };
+}
+
+/// A row of the table: a stage on pages, with a page table of its own.
+Stage on_pages(std::string_view name, std::string_view idea, std::vector<Family> families, const Equality& equality,
+               MakeLayersOnPages make) {
+  Stage stage{name, 9, idea, std::move(families), equality,
+              MakeLayers([make](const Checkpoint& checkpoint, const Limits& limits, const StageOptions& options) {
+                return make(checkpoint, make_page_table(limits, options));
+              }),
+              {{"page", "N", "rows of a page, a power of two (default 16)", 16, 1, 4096},
+               {"pages", "N", "pages in all (default: what all sequences take when they are full)", 0, 1, 1 << 24}}};
+  stage.make_on_pages = std::move(make);
+  return stage;
+}
 /// A model that ranks make together.
 template <Cut cut>
 std::unique_ptr<Transformer> on_ranks(const Checkpoint& checkpoint, const Limits& limits, const StageOptions& options) {
@@ -171,6 +220,24 @@ bool names_chapter(std::string_view text, int chapter) {
 }
 
 }  // namespace
+
+std::shared_ptr<PageTable> make_page_table(const Limits& limits, const StageOptions& options) {
+  const index_t rows = options.size("page"), whole = (limits.capacity + rows - 1) / rows;
+  if (!std::has_single_bit(rows)) throw UsageError("--page " + std::to_string(rows) + ": must be a power of two");
+  const index_t pages = options.is_given("pages") ? options.size("pages") : limits.sequences * whole;
+  if (pages < whole)
+    throw UsageError("--pages " + std::to_string(pages) + ": one sequence of " + std::to_string(limits.capacity) +
+                     " tokens alone takes " + std::to_string(whole));
+  return std::make_shared<PageTable>(limits.sequences, PageSizes{.rows = rows, .pages = pages});
+}
+
+Stage on_table(Stage stage, std::shared_ptr<PageTable> table) {
+  if (!stage.make_on_pages) throw Error("stage '" + std::string(stage.name) + "' keeps no pages");
+  stage.make = MakeLayers([=, make = stage.make_on_pages](const Checkpoint& checkpoint, const Limits&, const StageOptions&) {
+    return make(checkpoint, table);
+  });
+  return stage;
+}
 
 // [table]
 const std::vector<Stage>& stages() {
@@ -207,6 +274,9 @@ const std::vector<Stage>& stages() {
       {"int8", 8, "rows in 8-bit integers with scales", every_family, rounds, MakeLayers(in_format<CacheFormat::int8>)},
       {"int4", 8, "4 bits: keys by channel, values and latents by row", every_family, rounds,
        MakeLayers(in_format<CacheFormat::int4>)},
+      on_pages("paged", "keys and values in pages that sequences share", every_family, exact, paged),
+      on_pages("paged-absorbed", "latents in pages that sequences share", latent, absorbed, paged_absorbed),
+      on_pages("paged-fp8", "pages of rows in e4m3 with scales", every_family, rounds, paged_fp8),
       {"parallel", 10, "matrices and heads cut by outputs over ranks", every_family, exact, MakeTransformer(on_ranks<Cut::outputs>),
        {ranks_option}},
       {"parallel-reduce", 10, "every second matrix cut along its sums, one all-reduce for each half layer", every_family, added_up,

@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "chapters/09_paged_cache/page_table.hpp"
 #include "chapters/models/architectures.hpp"
 #include "chapters/models/stage_options.hpp"
 #include "common/checkpoint/checkpoint.hpp"
@@ -35,6 +36,8 @@ struct LayerHalves {
 /// Makes one layer after the other; what layers share (a table of pages, a communicator) is made once and captured.
 using MakeLayer = std::function<LayerHalves(index_t layer)>;
 using MakeLayers = std::function<MakeLayer(const Checkpoint& checkpoint, const Limits& limits, const StageOptions& options)>;
+/// The same on a page table that is there already, because a scheduler keeps it too.
+using MakeLayersOnPages = std::function<MakeLayer(const Checkpoint& checkpoint, std::shared_ptr<PageTable> table)>;
 /// Makes the whole model.
 using MakeTransformer =
     std::function<std::unique_ptr<Transformer>(const Checkpoint& checkpoint, const Limits& limits, const StageOptions& options)>;
@@ -56,7 +59,16 @@ struct Stage {
   std::variant<MakeLayers, MakeTransformer> make;
   StageOptions options = {};
   Reach reach = Reach::as_made;
+  MakeLayersOnPages make_on_pages = {};  ///< of a stage that keeps pages
 };
+
+/// The page table that a stage makes for itself: --page and --pages, or as many as all sequences take when they are full.
+/// @throws UsageError for a page that is no power of two, or for fewer pages than one sequence takes
+std::shared_ptr<PageTable> make_page_table(const Limits& limits, const StageOptions& options);
+
+/// The same stage on a page table that the caller keeps, to reuse prefixes and to know what is free.
+/// @throws Error when it keeps no pages
+Stage on_table(Stage stage, std::shared_ptr<PageTable> table);
 
 /// All stages, in the order of the book.
 const std::vector<Stage>& stages();

@@ -74,6 +74,13 @@ void Decoder::truncate(index_t sequence, index_t length) {
   transformer_->truncate(sequence, length);
 }
 
+void Decoder::begin_with(index_t sequence, std::vector<Token> tokens) {
+  if (length(sequence) > 0 || remembered(sequence) > tokens.size())
+    throw std::logic_error("sequence " + std::to_string(sequence) + " has " + std::to_string(length(sequence)) +
+                           " tokens and cannot begin anew");
+  tokens_.at(sequence) = std::move(tokens);
+}
+
 void Decoder::share(index_t from, index_t to, index_t length) {
   require_held(length, tokens_.at(from).size());
   const std::vector<Token> shared(tokens_[from].begin(), tokens_[from].begin() + static_cast<std::ptrdiff_t>(length));

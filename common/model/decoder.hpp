@@ -40,6 +40,10 @@ class Decoder {
   index_t remembered(index_t sequence) const { return transformer_->length(sequence); }
   /// Forgets the tail of a sequence. @throws std::out_of_range when it is shorter than that
   void truncate(index_t sequence, index_t length);
+  /// An empty sequence begins with these tokens, of which the transformer may remember the first: somebody gave it what another
+  /// sequence has left behind. What it does not remember is fed with the next new token.
+  /// @throws std::logic_error when the sequence has tokens, or when more than these are remembered
+  void begin_with(index_t sequence, std::vector<Token> tokens);
   /// Makes sequence `to` equal to the first `length` tokens of `from`; what the transformer cannot share is fed again.
   /// @throws std::out_of_range when `from` is shorter than that
   void share(index_t from, index_t to, index_t length);

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "common/files/error.hpp"
-#include "common/model/logit_rules.hpp"
 
 namespace kv {
 namespace {
@@ -21,14 +20,6 @@ void require_room(const Decoder& decoder, const std::vector<NewTokens>& prompts,
 }
 
 bool contains(const std::vector<Token>& tokens, Token token) { return std::ranges::find(tokens, token) != tokens.end(); }
-
-/// What a token is drawn from: the logits, after the rules.
-Token draw(Sampler& sampler, std::span<const float> logits, const GenerateOptions& options, const Place& place) {
-  if (options.rules == LogitRules{}) return sampler.next(logits);
-  std::vector<float> ruled(logits.begin(), logits.end());
-  apply(options.rules, place, ruled);
-  return sampler.next(ruled);
-}
 
 /// A text that is being written.
 struct Text {
@@ -53,6 +44,13 @@ std::vector<NewTokens> batch_of(std::vector<Text>& texts) {
 
 }  // namespace
 
+Token draw(Sampler& sampler, std::span<const float> logits, const LogitRules& rules, const Place& place) {
+  if (rules == LogitRules{}) return sampler.next(logits);
+  std::vector<float> ruled(logits.begin(), logits.end());
+  apply(rules, place, ruled);
+  return sampler.next(ruled);
+}
+
 Generation generate(Decoder& decoder, const std::vector<NewTokens>& prompts, const GenerateOptions& options) {
   require_room(decoder, prompts, options.max_new_tokens);
   Generation result;
@@ -67,7 +65,7 @@ Generation generate(Decoder& decoder, const std::vector<NewTokens>& prompts, con
       const index_t sequence = batch[b].sequence;
       if (step == 0) decoder.prompt_ends(sequence);
       const Place place{decoder.tokens(sequence), texts[b].prompt_length, options.max_new_tokens, options.stop};
-      texts[b].next = {sequence, {draw(texts[b].sampler, row(logits, b), options, place)}};
+      texts[b].next = {sequence, {draw(texts[b].sampler, row(logits, b), options.rules, place)}};
     }
     if (step == 0)
       result.metrics.prefill_ms = watch.milliseconds();

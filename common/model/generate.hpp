@@ -5,10 +5,14 @@
 
 #include "common/checkpoint/generation_config.hpp"
 #include "common/model/decoder.hpp"
+#include "common/model/logit_rules.hpp"
 #include "common/model/metrics.hpp"
 #include "common/model/sampler.hpp"
 
 namespace kv {
+
+/// Draws a token from the logits (V), after the rules.
+Token draw(Sampler& sampler, std::span<const float> logits, const LogitRules& rules, const Place& place);
 
 /// When to stop, and who hears of it.
 struct GenerateOptions {

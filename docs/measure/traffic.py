@@ -1,0 +1,65 @@
+"""What chapter 9 says of traffic: runs `kvbook traffic` and writes tables. Counts do not depend on the machine, times do."""
+import json
+import subprocess
+import sys
+import tempfile
+
+kvbook = sys.argv[1]
+model = "data/tiny-gqa"
+
+
+def traffic(*options):
+    return json.loads(subprocess.run([kvbook, "traffic", "--model", model, "--json", *options], check=True, capture_output=True).stdout)
+
+
+def write(name, head, rows):
+    with open(f"docs/measured/{name}.md", "w") as file:
+        file.write("| " + " | ".join(head) + " |\n|" + "---|" * len(head) + "\n")
+        for row in rows:
+            file.write("| " + " | ".join(row) + " |\n")
+
+
+def policies():
+    rows = []
+    for rate in ("10", "40", "160"):
+        for name, options in (("continuous, chunks", ["--policy", "continuous"]), ("whole prompts", ["--policy", "whole-prompts"]),
+                              ("static", ["--policy", "static"]), ("continuous, no reuse", ["--no-reuse"])):
+            r = traffic("--rate", rate, "--requests", "96", "--tokens-per-step", "128", *options)
+            rows.append([rate, name, f"{r['new_tokens_per_s']:.0f}", f"{r['ttft_ms_50']:.1f} / {r['ttft_ms_90']:.1f} / {r['ttft_ms_99']:.1f}",
+                         f"{r['tpot_ms_50']:.2f} / {r['tpot_ms_90']:.2f} / {r['tpot_ms_99']:.2f}", f"{100 * r['hit_rate']:.1f}%"])
+    write("traffic", ["requests/s", "policy", "new tokens/s", "TTFT at 50 / 90 / 99%, ms", "TPOT at 50 / 90 / 99%, ms", "hit rate"], rows)
+
+
+def pages():
+    rows = []
+    for page in ("16", "64", "128"):
+        for pages in (None, 4096 // int(page)):
+            r = traffic("--rate", "1000000", "--requests", "96", "--capacity", "1024", "--page", page, *(["--pages", str(pages)] if pages else []))
+            rows.append([page, str(r["pages"]), f"{100 * r['hit_rate']:.1f}%", f"{100 * r['ideal_hit_rate']:.1f}%", str(r["preemptions"]),
+                         str(r["fed_tokens"]), str(r["most_pages_held"]), f"{r['mean_wasted_rows']:.1f}"])
+    write("pages", ["rows of a page", "pages", "hit rate", "of a cache that forgets nothing", "preemptions", "tokens fed", "most pages held", "wasted rows, mean"], rows)
+
+
+def preallocated(turn):
+    """The same new tokens behind the same context in a cache that nobody else uses."""
+    options = ["--stage", "preallocated", "--context", str(44 * turn), "--prompt-tokens", "44" if turn else "40", "--new-tokens", "1"]
+    return json.loads(subprocess.run([kvbook, "bench", "--model", model, "--json", *options], check=True, capture_output=True).stdout)["ttft_ms"]
+
+
+def turns():
+    """A conversation: every turn's prompt is all of the one before, 4 tokens for its answer and 40 more."""
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
+        for turn in range(20):
+            json.dump({"arrival_ms": 400 * turn, "prefix": 0, "prefix_tokens": 44 * turn + 40, "prompt_tokens": 44 * turn + 40, "new_tokens": 4}, file)
+            file.write("\n")
+        file.flush()
+        found = traffic("--trace", file.name)["each"]
+        again = traffic("--trace", file.name, "--no-reuse")["each"]
+    rows = [[str(i + 1), str(a["prompt_tokens"]), str(a["reused_tokens"]), f"{a['ttft_ms']:.1f}", f"{b['ttft_ms']:.1f}", f"{preallocated(i):.1f}"]
+            for i, (a, b) in enumerate(zip(found, again)) if i + 1 in (1, 2, 5, 10, 15, 20)]
+    write("turns", ["turn", "tokens of the prompt", "of these reused", "TTFT with reuse, ms", "without, ms", "a preallocated cache of its own, ms"], rows)
+
+
+pages()
+turns()
+policies()
