@@ -29,6 +29,7 @@ const std::map<std::string, Names> may_include{
     {"chapters/models", {"common/", "chapters/NN"}},
     {"chapters", {"common/", "chapters/NN", "chapters/models/"}},
     {"chapters/studies", {"common/", "chapters/"}},
+    {"chapters/server", {"common/", "chapters/NN"}},
     {"chapters/program", {"common/", "chapters/"}},
 };
 
