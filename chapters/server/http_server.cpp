@@ -35,11 +35,11 @@ index_t connections_allowed(index_t wanted) {
   return std::min<index_t>(wanted, files.rlim_cur > 2 * others ? files.rlim_cur - others : others);
 }
 
-/// As Beast writes it; a HEAD's answer has no body.
-template <class Body>
-std::string bytes_of(const http::response<Body>& response) {
+/// As Beast writes it: a response, or its headers alone.
+template <class Part>
+std::string bytes_of(const Part& part) {
   std::ostringstream out;
-  out << response;
+  out << part;
   return out.str();
 }
 
@@ -346,7 +346,7 @@ void Connection::send_headers(HttpAnswer answer) {
   http::response<http::empty_body> response;
   set_headers(response, answer);
   response.chunked(chunked_);
-  send(bytes_of(response));
+  send(bytes_of(response.base()));
 }
 
 void Connection::send_end() {
