@@ -40,7 +40,7 @@ std::int64_t seconds_since_1970() {
   return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-Completion::Completion(std::shared_ptr<Exchange> client, CompletionRequest request, const ServedModel& model, Metrics& metrics,
+Completion::Completion(std::shared_ptr<Exchange> client, CompletionRequest request, const ServedModel& model, ServerMetrics& metrics,
                        std::atomic<index_t>& in_flight)
     : client_(std::move(client)), request_(std::move(request)), model_(model), metrics_(metrics), in_flight_(in_flight) {
   ++in_flight_;

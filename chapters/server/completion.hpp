@@ -8,7 +8,7 @@
 #include "chapters/server/answer_text.hpp"
 #include "chapters/server/completion_json.hpp"
 #include "chapters/server/http_server.hpp"
-#include "chapters/server/metrics.hpp"
+#include "chapters/server/server_metrics.hpp"
 
 namespace kv {
 
@@ -36,7 +36,7 @@ std::int64_t seconds_since_1970();
 class Completion : public std::enable_shared_from_this<Completion> {
  public:
   /// @param in_flight counts these objects
-  Completion(std::shared_ptr<Exchange> client, CompletionRequest request, const ServedModel& model, Metrics& metrics,
+  Completion(std::shared_ptr<Exchange> client, CompletionRequest request, const ServedModel& model, ServerMetrics& metrics,
              std::atomic<index_t>& in_flight);
   ~Completion() { --in_flight_; }
 
@@ -69,7 +69,7 @@ class Completion : public std::enable_shared_from_this<Completion> {
   std::shared_ptr<Exchange> client_;
   CompletionRequest request_;
   const ServedModel& model_;
-  Metrics& metrics_;
+  ServerMetrics& metrics_;
   std::atomic<index_t>& in_flight_;
   Envelope envelope_;
   Clock::time_point begin_ = Clock::now();

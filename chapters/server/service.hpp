@@ -29,7 +29,7 @@ class Service {
   Backend backend_;
   ServiceLimits limits_;
   std::int64_t created_;
-  Metrics metrics_;
+  ServerMetrics metrics_;
   std::atomic<index_t> in_flight_ = 0;
 };
 

@@ -1,4 +1,4 @@
-#include "chapters/server/metrics.hpp"
+#include "chapters/server/server_metrics.hpp"
 
 #include <algorithm>
 #include <sstream>
@@ -39,24 +39,24 @@ std::string Histogram::text(const std::string& name, const std::string& help) co
   return text + prefix + name + "_sum " + number(sum_) + "\n" + prefix + name + "_count " + std::to_string(below) + "\n";
 }
 
-void Metrics::first_token(double since_request) {
+void ServerMetrics::first_token(double since_request) {
   const std::lock_guard lock(mutex_);
   first_token_.observe(since_request);
 }
 
-void Metrics::next_token(double since_last) {
+void ServerMetrics::next_token(double since_last) {
   const std::lock_guard lock(mutex_);
   between_tokens_.observe(since_last);
 }
 
-void Metrics::ended(const std::string& reason, double since_request, std::optional<double> per_token) {
+void ServerMetrics::ended(const std::string& reason, double since_request, std::optional<double> per_token) {
   const std::lock_guard lock(mutex_);
   ++ended_[reason];
   whole_.observe(since_request);
   if (per_token) per_token_.observe(*per_token);
 }
 
-std::string Metrics::text(const SchedulerStats& stats) const {
+std::string ServerMetrics::text(const SchedulerStats& stats) const {
   const auto real = [](auto count) { return static_cast<double>(count); };
   const PoolUsage& pages = stats.pages;
   std::string text =

@@ -24,7 +24,7 @@ class Histogram {
 };
 
 /// Times are in seconds and of one answer, from the moment its request was read. From any thread.
-class Metrics {
+class ServerMetrics {
  public:
   void first_token(double since_request);
   void next_token(double since_last);
