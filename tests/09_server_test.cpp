@@ -30,13 +30,16 @@ const Tokenizer& tokenizer() {
 class ScriptedEngine {
  public:
   explicit ScriptedEngine(std::chrono::microseconds step = 200us) : step_(step), thread_([this] { run(); }) {}
-  ~ScriptedEngine() {
+  ~ScriptedEngine() { end(); }
+
+  /// Tells everybody that it ends, and does.
+  void end() {
     {
       const std::lock_guard lock(mutex_);
       ends_ = true;
     }
     changed_.notify_all();
-    thread_.join();
+    if (thread_.joinable()) thread_.join();
   }
 
   RequestId submit(Request request) {
@@ -70,7 +73,6 @@ class ScriptedEngine {
     paused_ = false;
     changed_.notify_all();
   }
-  /// Steps since nobody is left who was there.
   index_t running() { return stats().running; }
   std::uint64_t steps() { return stats().steps; }
 
@@ -93,7 +95,7 @@ class ScriptedEngine {
     index_t drawn = 0;
   };
 
-  void end(const Answer& answer, Finish finish, const std::string& error = "") {
+  void tell_end(const Answer& answer, Finish finish, const std::string& error = "") {
     answer.request->on_end({answer.id, answer.number, finish, error, answer.request->prompt.size(), 0, answer.drawn, 0});
   }
 
@@ -103,10 +105,10 @@ class ScriptedEngine {
     const Request& request = *answer.request;
     const Token token = request.prompt[answer.drawn % request.prompt.size()];
     ++answer.drawn;
-    if (token == 0) return end(answer, Finish::failed, "the script says so"), false;
-    if (!request.on_token({answer.id, answer.number, token, all})) return end(answer, Finish::cancelled), false;
-    if (std::ranges::find(request.stop, token) != request.stop.end()) return end(answer, Finish::stop), false;
-    if (answer.drawn == request.max_new_tokens) return end(answer, Finish::length), false;
+    if (token == 0) return tell_end(answer, Finish::failed, "the script says so"), false;
+    if (!request.on_token({answer.id, answer.number, token, all})) return tell_end(answer, Finish::cancelled), false;
+    if (std::ranges::find(request.stop, token) != request.stop.end()) return tell_end(answer, Finish::stop), false;
+    if (answer.drawn == request.max_new_tokens) return tell_end(answer, Finish::length), false;
     return true;
   }
 
@@ -123,7 +125,7 @@ class ScriptedEngine {
         lock.unlock();
         std::erase_if(answers, [&](const Answer& answer) {
           const bool hit = std::ranges::find(cancelled, answer.id) != cancelled.end();
-          if (hit) end(answer, Finish::cancelled);
+          if (hit) tell_end(answer, Finish::cancelled);
           return hit;
         });
         lock.lock();
@@ -134,7 +136,7 @@ class ScriptedEngine {
       if (step_ > 0us) std::this_thread::sleep_for(step_);
       std::erase_if(answers, [&](Answer& answer) { return !draw(answer); });
     }
-    for (const Answer& answer : answers) end(answer, Finish::cancelled);
+    for (const Answer& answer : answers) tell_end(answer, Finish::cancelled);
   }
 
   std::chrono::microseconds step_;
@@ -181,6 +183,8 @@ class Running {
     http->stop();
     http->stop();
     if (thread.joinable()) thread.join();
+    http.reset();
+    engine.end();  // its last words are for the service
   }
 
   static HttpLimits quick() { return {.header_time = 1000ms, .body_time = 1000ms, .write_time = 2000ms}; }
@@ -770,12 +774,14 @@ TEST_CASE("stop, said twice, waits for nobody", "[server]") {
 }
 
 TEST_CASE("an engine that ends tells its clients", "[server]") {
-  Reply reply;
-  std::thread client;
-  {
-    Running server({}, Running::quick(), 1000us);
-    client = std::thread([&, port = server.port] { reply = ask(port, http_post("/v1/completions", R"({"prompt":[20,0]})")); });
-    client.join();
-  }
-  CHECK(reply.status == 500);
+  const bool streamed = GENERATE(false, true);
+  Running server({}, Running::quick(), 1000us);
+  Connection client(server.port);
+  client.send(http_post("/v1/completions", std::string(R"({"prompt":"abc","max_tokens":20000,"n":2)") + (streamed ? R"(,"stream":true})" : "}")));
+  if (streamed) client.receive_until("data: ");
+  for (const auto end = Clock::now() + 5s; server.engine.running() < 2 && Clock::now() < end;) std::this_thread::sleep_for(1ms);
+  server.engine.end();
+  const std::string all = client.receive_all();
+  CHECK(holds(all, R"({"error":{"message":"the server is about to end","type":"server_error")"));
+  if (!streamed) CHECK(read_reply(all).status == 500);
 }

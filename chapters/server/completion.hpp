@@ -5,9 +5,9 @@
 #include <mutex>
 
 #include "chapters/09_paged_cache/request.hpp"
-#include "chapters/server/answer_text.hpp"
+#include "common/text/answer_text.hpp"
 #include "chapters/server/completion_json.hpp"
-#include "chapters/server/http_server.hpp"
+#include "common/http/http_server.hpp"
 #include "chapters/server/server_metrics.hpp"
 
 namespace kv {

@@ -14,8 +14,7 @@ namespace kv {
 
 struct HttpRequest {
   std::string method, path;  ///< "GET", "/v1/models"; without what follows a question mark
-  std::string host, authorization, content_type;
-  std::string body;
+  std::string host, authorization, content_type, body = {};
 };
 
 struct HttpAnswer {

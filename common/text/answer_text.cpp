@@ -1,4 +1,4 @@
-#include "chapters/server/answer_text.hpp"
+#include "common/text/answer_text.hpp"
 
 #include <algorithm>
 
