@@ -103,6 +103,7 @@ void Completion::start(const Backend& backend) {
   client_->when_left([ids, cancel = backend.cancel] { std::ranges::for_each(ids, cancel); });
 }
 
+// [token]
 bool Completion::token(index_t choice, const DrawnToken& drawn) {
   const std::lock_guard lock(mutex_);
   Choice& c = choices_[choice];
@@ -114,6 +115,7 @@ bool Completion::token(index_t choice, const DrawnToken& drawn) {
   if (std::string text = c.text.push(drawn.token); !text.empty()) send(choice, std::move(text));
   return !failed_ && !c.text.stopped();
 }
+// [token]
 
 void Completion::ended(index_t choice, const EndedAnswer& answer) {
   const std::lock_guard lock(mutex_);

@@ -136,11 +136,13 @@ const Field fields[] = {
     {"stream", {}, [](Request& r, const Json& v) { r.stream = v.flag(); }},
     {"stream_options", {}, read_stream_options},
     // Known, and not done: allowed where they ask for nothing.
+    // [harmless]
     {"frequency_penalty", {}, number_0},
     {"presence_penalty", {}, number_0},
     {"repetition_penalty", {}, number_1},
     {"best_of", Api::completions, number_1},
     {"echo", Api::completions, flag_false},
+    // [harmless]
     {"suffix", Api::completions, empty},
     {"logit_bias", {}, empty},
     {"tools", Api::chat, empty},

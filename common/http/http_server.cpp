@@ -254,6 +254,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     });
   }
 
+  // [watch]
   void watched(ErrorCode error, std::size_t bytes) {
     watching_ = false;
     if (closed_) return;
@@ -262,6 +263,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     if (error || buffer_.size() > parts_.limits.header_bytes) return gone();
     watch();
   }
+  // [watch]
 
   void leave_idle() {
     if (idle_) parts_.idle.erase(*std::exchange(idle_, std::nullopt));

@@ -8,6 +8,7 @@ StopString::StopString(std::string text) : text_(std::move(text)), shorter_(text
   for (index_t i = 1; i < text_.size(); ++i) shorter_[i + 1] = advance(shorter_[i], text_[i]);
 }
 
+// [stop string]
 index_t StopString::advance(index_t matched, char byte) const {
   while (matched == text_.size() || text_[matched] != byte) {
     if (matched == 0) return 0;
@@ -15,6 +16,7 @@ index_t StopString::advance(index_t matched, char byte) const {
   }
   return matched + 1;
 }
+// [stop string]
 
 AnswerText::AnswerText(const Tokenizer& tokenizer, StopStrings stops)
     : stream_(tokenizer), stops_(std::move(stops)), matched_(stops_->size(), 0) {}
