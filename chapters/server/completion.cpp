@@ -40,12 +40,13 @@ std::int64_t seconds_since_1970() {
   return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-Completion::Completion(std::shared_ptr<Exchange> client, CompletionRequest request, const ServedModel& model, ServerMetrics& metrics,
-                       std::atomic<index_t>& in_flight)
+Completion::Completion(std::shared_ptr<Exchange> client, CompletionRequest request, const ServedModel& model,
+                       ServerMetrics& metrics, std::atomic<index_t>& in_flight)
     : client_(std::move(client)), request_(std::move(request)), model_(model), metrics_(metrics), in_flight_(in_flight) {
   ++in_flight_;
   const bool chat = request_.api == Api::chat;
-  envelope_ = {request_.api, request_.stream, request_.logprobs.has_value(), (chat ? "chatcmpl-" : "cmpl-") + new_id(), model_.name, seconds_since_1970()};
+  envelope_ = {request_.api, request_.stream, request_.logprobs.has_value(), (chat ? "chatcmpl-" : "cmpl-") + new_id(),
+               model_.name, seconds_since_1970()};
   const StopStrings stops = prepared(request_.stop);
   open_ = request_.prompts.size() * request_.answers;
   for (index_t i = 0; i < open_; ++i) choices_.push_back({AnswerText(model_.tokenizer, stops)});
@@ -126,7 +127,8 @@ void Completion::ended(index_t choice, const EndedAnswer& answer) {
                  c.tokens > 1 ? std::optional(seconds(c.last - c.first) / static_cast<double>(c.tokens - 1)) : std::nullopt);
   usage_.completion += answer.new_tokens;
   if (choice % request_.answers == 0) usage_.cached += answer.reused_tokens;
-  if (answer.finish == Finish::failed || c.finish == "abort") fail(answer.error.empty() ? "the server is about to end" : answer.error);
+  if (answer.finish == Finish::failed || c.finish == "abort")
+    fail(answer.error.empty() ? "the server is about to end" : answer.error);
   else send(choice, c.text.finish());
   if (--open_ == 0) send_end();
 }
@@ -142,9 +144,12 @@ void Completion::fail(const std::string& error) {
 
 ChoicePart Completion::part(index_t choice, std::string text) {
   Choice& c = choices_[choice];
-  ChoicePart part{choice, std::move(text), c.finish.empty() ? std::nullopt : std::optional(c.finish), std::move(c.logprobs), c.text_offset, !c.opened};
-  c.opened = true;
-  c.logprobs.clear();
+  ChoicePart part{choice,
+                  std::move(text),
+                  c.finish.empty() ? std::nullopt : std::optional(c.finish),
+                  std::exchange(c.logprobs, {}),
+                  c.text_offset,
+                  !std::exchange(c.opened, true)};
   for (const TokenLogprobs& token : part.logprobs) c.text_offset += characters(token.text);
   return part;
 }
@@ -170,17 +175,18 @@ TokenLogprobs Completion::logprobs(const DrawnToken& drawn) const {
   const std::span<const float> logits = drawn.logits;
   const double top = *std::ranges::max_element(logits);
   double sum = 0.0;
-  for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - top);
-  const auto logprob = [&](Token token) { return static_cast<double>(logits[static_cast<index_t>(token)]) - top - std::log(sum); };
+  for (const float each : logits) sum += std::exp(static_cast<double>(each) - top);
+  const auto logit = [&](Token token) { return logits[static_cast<index_t>(token)]; };
+  const auto logprob = [&](Token token) { return static_cast<double>(logit(token)) - top - std::log(sum); };
   std::vector<Token> likely(logits.size());
   for (index_t v = 0; v < likely.size(); ++v) likely[v] = static_cast<Token>(v);
   const auto end = likely.begin() + static_cast<std::ptrdiff_t>(std::min(*request_.logprobs, likely.size()));
   std::ranges::partial_sort(likely, end, [&](Token a, Token b) {
-    const float x = logits[static_cast<index_t>(a)], y = logits[static_cast<index_t>(b)];
-    return x != y ? x > y : a < b;
+    return logit(a) != logit(b) ? logit(a) > logit(b) : a < b;
   });
   TokenLogprobs result{text_of(model_.tokenizer, drawn.token), logprob(drawn.token), {}};
-  for (auto token = likely.begin(); token != end; ++token) result.top.emplace_back(text_of(model_.tokenizer, *token), logprob(*token));
+  for (auto token = likely.begin(); token != end; ++token)
+    result.top.emplace_back(text_of(model_.tokenizer, *token), logprob(*token));
   return result;
 }
 

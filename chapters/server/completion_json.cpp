@@ -97,7 +97,8 @@ std::string error_json(int status, std::string_view code, std::string_view messa
 }
 
 std::string models_json(const std::string& model, index_t context, std::int64_t created) {
-  const Library entry{{"id", model}, {"object", "model"}, {"created", created}, {"owned_by", "kvbook"}, {"max_model_len", context}};
+  const Library entry{
+      {"id", model}, {"object", "model"}, {"created", created}, {"owned_by", "kvbook"}, {"max_model_len", context}};
   return line({{"object", "list"}, {"data", Library::array({entry})}});
 }
 

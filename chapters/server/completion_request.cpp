@@ -104,9 +104,12 @@ void empty(Request&, const Json& value) {
     return (v.is_array() && v.length() == 0) || (v.is_object() && v.keys().empty()) || (v.is_text() && v.text().empty());
   });
 }
-void word_none(Request&, const Json& value) { allow_only(value, [](const Json& v) { return v.is_text() && v.text() == "none"; }); }
+bool is_word(const Json& value, std::string_view word) { return value.is_text() && value.text() == word; }
+void word_none(Request&, const Json& value) { allow_only(value, [](const Json& v) { return is_word(v, "none"); }); }
 void plain_text(Request&, const Json& value) {
-  allow_only(value, [](const Json& v) { return v.is_object() && v.keys().size() == 1 && v.has("type") && v.at("type").is_text() && v.at("type").text() == "text"; });
+  allow_only(value, [](const Json& v) {
+    return v.is_object() && v.keys().size() == 1 && v.contains("type") && is_word(v.at("type"), "text");
+  });
 }
 void ignored(Request&, const Json&) {}
 

@@ -62,8 +62,9 @@ std::string ServerMetrics::text(const SchedulerStats& stats) const {
   std::string text =
       one("num_requests_running", "gauge", real(stats.running), "Answers that have a place in the batch.") +
       one("num_requests_waiting", "gauge", real(stats.waiting), "Answers in the queue.") +
-      one("kv_cache_usage_perc", "gauge", pages.pages == 0 ? 0.0 : real(pages.held) / real(pages.pages), "Share of the pages that are held; 1 is all.") +
-      one("num_preemptions_total", "counter", real(stats.preemptions), "Answers that gave their pages back and were computed again.") +
+      one("kv_cache_usage_perc", "gauge", pages.pages == 0 ? 0.0 : real(pages.held) / real(pages.pages),
+          "Share of the pages that are held; 1 is all.") +
+      one("num_preemptions_total", "counter", real(stats.preemptions), "Times that an answer gave its pages back.") +
       one("prompt_tokens_total", "counter", real(stats.prompt_tokens), "Tokens of prompts that were admitted.") +
       one("generation_tokens_total", "counter", real(stats.new_tokens), "Tokens drawn.") +
       one("computed_tokens_total", "counter", real(stats.fed_tokens), "Tokens fed to the model.") +

@@ -18,7 +18,8 @@ class Histogram {
   std::string text(const std::string& name, const std::string& help) const;
 
  private:
-  static constexpr std::array bounds{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0};
+  static constexpr std::array bounds{
+      0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0};
   std::array<std::uint64_t, bounds.size() + 1> counts_{};  // the last: above all bounds
   double sum_ = 0.0;
 };

@@ -39,8 +39,8 @@ bool is_local_name(std::string host) {
 Service::Service(ServedModel model, Backend backend, ServiceLimits limits)
     : model_(std::move(model)), backend_(std::move(backend)), limits_(std::move(limits)), created_(seconds_since_1970()) {}
 
-/// Without a key, two ways are closed by which a web page in a browser on this machine could ask: under a name of its own that it has
-/// made to mean this machine, and by a form, which cannot call itself JSON.
+/// Without a key, two ways are closed by which a web page in a browser on this machine could ask: under a name of its own
+/// that it has made to mean this machine, and by a form, which cannot call itself JSON.
 std::optional<HttpAnswer> Service::refusal(const HttpRequest& request) const {
   const auto route = std::ranges::find(routes, request.path, &Route::path);
   if (limits_.api_key.empty() && !is_local_name(request.host))
@@ -87,7 +87,8 @@ void Service::handle(std::shared_ptr<Exchange> client) {
 
 void Service::complete(Api api, std::shared_ptr<Exchange> client) {
   if (in_flight_ >= limits_.in_flight) {
-    HttpAnswer answer = error(429, "too_many_requests", "the server has " + std::to_string(limits_.in_flight) + " requests already");
+    HttpAnswer answer =
+        error(429, "too_many_requests", "the server has " + std::to_string(limits_.in_flight) + " requests already");
     answer.headers["Retry-After"] = "1";
     return client->answer(std::move(answer));
   }
