@@ -23,12 +23,14 @@ const std::map<std::string, Names> may_include{
     {"common/files", {"common/tensor/"}},
     {"common/checkpoint", {"common/files/", "common/tensor/", "common/text/token.hpp"}},
     {"common/text", {"common/files/", "common/tensor/"}},
+    {"common/http", {"common/files/error.hpp", "common/tensor/"}},
     {"common/model", {"common/checkpoint/", "common/files/", "common/tensor/", "common/text/"}},
     {"common/cuda", {"common/files/error.hpp", "common/tensor/"}},
     {"chapters/NN", {"common/", "chapters/NN", "chapters/models/"}},  // NN: not a later one
     {"chapters/models", {"common/", "chapters/NN"}},
     {"chapters", {"common/", "chapters/NN", "chapters/models/"}},
     {"chapters/studies", {"common/", "chapters/"}},
+    {"chapters/server", {"common/", "chapters/NN"}},
     {"chapters/program", {"common/", "chapters/"}},
 };
 

@@ -23,6 +23,7 @@ need_build_tools() {
   need cmake command -v cmake
   need libxtensor-dev eval 'header xtensor.hpp || header xtensor/xtensor.hpp || header xtensor/containers/xtensor.hpp'
   need nlohmann-json3-dev header nlohmann/json.hpp
+  need libboost-dev header boost/beast/http.hpp
 }
 
 need_catch() { need catch2 header catch2; }

@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// JSON with typed access and errors that name the file and the key. The one place that includes the JSON library is json.cpp.
+/// JSON with typed access and errors that name the file and the key. All that is read goes through json.cpp.
 #include <cstdint>
 #include <filesystem>
 #include <memory>
