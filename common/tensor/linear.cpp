@@ -9,6 +9,7 @@
 
 #include "common/files/error.hpp"
 #include "common/tensor/memory.hpp"
+#include "common/tensor/pack_panel.hpp"
 #include "common/tensor/parallel.hpp"
 #include "common/tensor/simd/instruction_set.hpp"
 
@@ -114,41 +115,6 @@ void require_scale(const MatrixView& matrix, float scale, index_t first_row, ind
   if (!fits)
     throw Error(std::string(matrix.where) + " has the scale " + std::to_string(scale) + " in row " + std::to_string(first_row) +
                 "; a scale is finite and positive, or zero where all its weights are");
-}
-
-/// Where output j of a panel stands among its 32: bf16 in pairs (j, j + 16), which a shift and a mask widen.
-index_t position(DType type, index_t j) { return type == DType::bf16 ? j % 16 * 2 + j / 16 : j; }
-
-/// Outputs 32 * panel ... of the matrix as [input][32], zeros where the matrix ends.
-/// Goes through a small block, because rows at a distance of a power of two share a cache set.
-template <class Element>
-void pack_panel(const MatrixView& matrix, index_t panel, Element* out) {
-  constexpr index_t block_inputs = 64 / sizeof(Element);
-  const index_t first = panel * panel_width, outputs = std::min<index_t>(panel_width, matrix.rows - first);
-  Element block[panel_width][block_inputs] = {};
-  index_t source[panel_width];  // the output that stands at each place
-  for (index_t j = 0; j < panel_width; ++j) source[position(matrix.type, j)] = j;
-
-  for (index_t k0 = 0; k0 < matrix.columns; k0 += block_inputs) {
-    const index_t inputs = std::min(block_inputs, matrix.columns - k0);
-    for (index_t j = 0; j < outputs; ++j) {
-      const std::byte* p = element(matrix, first + j, k0);
-      if (matrix.column_stride == 1 && inputs == block_inputs)
-        std::memcpy(block[j], p, sizeof block[j]);  // a size known to the compiler: one line of the cache, two moves
-      else
-        for (index_t k = 0; k < inputs; ++k) block[j][k] = load<Element>(p + k * matrix.column_stride * sizeof(Element));
-    }
-    for (index_t k = 0; k < inputs; ++k, out += panel_width)
-      for (index_t j = 0; j < panel_width; ++j) out[j] = block[source[j]][k];
-  }
-}
-
-void pack_panel(const MatrixView& matrix, index_t panel, std::byte* out) {
-  switch (element_size(matrix.type)) {
-    case 1: return pack_panel(matrix, panel, reinterpret_cast<std::uint8_t*>(out));
-    case 2: return pack_panel(matrix, panel, reinterpret_cast<std::uint16_t*>(out));
-    default: return pack_panel(matrix, panel, reinterpret_cast<std::uint32_t*>(out));
-  }
 }
 
 /// Sums that the tile after this one goes on with.
@@ -318,6 +284,28 @@ struct Linear::Panels {
 
   void multiply_few(index_t row_count, const float* x, index_t x_stride, float* y, index_t y_stride) const;
   void multiply_many(index_t row_count, const float* x, index_t x_stride, float* y, index_t y_stride) const;
+
+ private:
+  /// Rows of a prompt that are multiplied together, in blocks of nearly equal heights.
+  struct Chunk {
+    index_t rows, blocks;
+    float* interleaved;
+    float* y;
+    index_t y_stride;
+
+    index_t begin(index_t block) const { return rows * block / blocks; }
+    index_t height(index_t block) const { return begin(block + 1) - begin(block); }
+  };
+  /// Where the sums of a panel stand: row n at data + n * stride.
+  struct Sums {
+    float* data;
+    index_t stride;
+  };
+  void interleave(const float* x, index_t x_stride, const Chunk& chunk) const;
+  void multiply_chunk(const Chunk& chunk) const;
+  void multiply_panels(index_t first, index_t last, const Chunk& chunk, index_t b0, index_t b1) const;
+  void multiply_block(index_t p, index_t k, const Chunk& chunk, index_t b0, index_t b1, const Sums& sums, const std::byte* next,
+                      float* widened) const;
 };
 
 Linear::Linear(const LinearView& map)
@@ -419,75 +407,82 @@ void Linear::Panels::multiply_few(index_t row_count, const float* x, index_t x_s
 /// A prompt. Rows are interleaved in blocks of tile_rows that keep their sums in registers; a block of weights stays in a
 /// cache while all rows use it, widened in the tile or once before; sums wait in y between two blocks of inputs.
 void Linear::Panels::multiply_many(index_t row_count, const float* x, index_t x_stride, float* y, index_t y_stride) const {
+  thread_local Scratch scratch;
+  const index_t chunks = blocks(row_count, row_chunk);
+  for (index_t c = 0; c < chunks; ++c) {
+    const index_t first = row_count * c / chunks, rows = row_count * (c + 1) / chunks - first;
+    const Chunk chunk{rows, blocks(rows, simd::kernels().tile_rows), scratch.floats(rows * inputs), y + first * y_stride, y_stride};
+    interleave(x + first * x_stride, x_stride, chunk);
+    multiply_chunk(chunk);
+  }
+}
+
+/// [block of inputs][row block][input][row]: what one block of inputs needs lies together.
+void Linear::Panels::interleave(const float* x, index_t x_stride, const Chunk& chunk) const {
+  const simd::Kernels& kernels = simd::kernels();
+  const auto interleave_blocks = [&](index_t first, index_t last) {
+    for (index_t b = first; b < last; ++b)
+      for (index_t k = 0; k < inputs; k += kernels.tile_inputs) {
+        const index_t k_count = std::min<index_t>(kernels.tile_inputs, inputs - k);
+        kernels.interleave({x + chunk.begin(b) * x_stride + k, x_stride, chunk.height(b)}, k_count,
+                           chunk.interleaved + k * chunk.rows + chunk.begin(b) * k_count);
+      }
+  };
+  parallel_for(chunk.blocks, 1 + 20000 / (inputs * kernels.tile_rows + 1), std::cref(interleave_blocks));
+}
+
+/// Threads split panels, and the rows as well where panels are few.
+void Linear::Panels::multiply_chunk(const Chunk& chunk) const {
+  const index_t groups = std::clamp<index_t>(blocks(4 * threads(), count()), 1, chunk.blocks);
+  const auto multiply_items = [&](index_t first, index_t last) {
+    while (first < last) {
+      const index_t group = first / count(), p = first % count(), p_last = std::min(count(), p + last - first);
+      multiply_panels(p, p_last, chunk, chunk.blocks * group / groups, chunk.blocks * (group + 1) / groups);
+      first += p_last - p;
+    }
+  };
+  const index_t panel_ns = chunk.rows * inputs * panel_width / 80 / groups + 1;
+  parallel_for(groups * count(), 10000 / panel_ns + 1, std::cref(multiply_items));
+}
+
+/// Panels first ... last-1 for row blocks b0 ... b1-1.
+void Linear::Panels::multiply_panels(index_t first, index_t last, const Chunk& chunk, index_t b0, index_t b1) const {
+  const index_t input_block = simd::kernels().tile_inputs;
+  thread_local Scratch scratch;
+  float* const widened = scratch.floats(input_block * panel_width + row_chunk * panel_width);
+  float* const padded = widened + input_block * panel_width;  // rows of the incomplete panel
+  for (index_t k = 0; k == 0 || k < inputs; k += input_block)
+    for (index_t p = first; p < last; ++p) {
+      const Sums sums = p < complete() ? Sums{chunk.y + p * panel_width, chunk.y_stride} : Sums{padded, panel_width};
+      const std::byte* const next = panel(p) + k * panel_width * element_size(type) + (p + 1 < last ? panel_bytes() : 0);
+      multiply_block(p, k, chunk, b0, b1, sums, next, widened);
+    }
+  if (last > complete())
+    for (index_t n = chunk.begin(b0); n < chunk.begin(b1); ++n)
+      std::copy_n(padded + n * panel_width, outputs % panel_width, chunk.y + n * chunk.y_stride + complete() * panel_width);
+  finish(first * panel_width, std::min(outputs, last * panel_width), chunk.begin(b1) - chunk.begin(b0),
+         chunk.y + chunk.begin(b0) * chunk.y_stride, chunk.y_stride);
+}
+
+/// Inputs k ... of panel p, tile by tile. Every tile fetches its share of the weights that come next: all at once would be
+/// more than memory can give.
+void Linear::Panels::multiply_block(index_t p, index_t k, const Chunk& chunk, index_t b0, index_t b1, const Sums& sums,
+                                    const std::byte* next, float* widened) const {
   const simd::Kernels& kernels = simd::kernels();
   const simd::FormatKernels& format = format_kernels(kernels, type);
-  const auto multiply_block = format.multiply_block ? format.multiply_block : kernels.f32.multiply_block;
-  const index_t input_block = kernels.tile_inputs;
-
-  for (index_t chunk = 0, chunks = blocks(row_count, row_chunk), rows; chunk < chunks;
-       ++chunk, x += rows * x_stride, y += rows * y_stride) {
-    rows = row_count * (chunk + 1) / chunks - row_count * chunk / chunks;
-    const index_t row_blocks = blocks(rows, kernels.tile_rows);
-    const auto begin = [=](index_t block) { return rows * block / row_blocks; };  // nearly equal heights
-
-    // [block of inputs][row block][input][row]: what one block of inputs needs lies together.
-    thread_local Scratch scratch;
-    float* interleaved = scratch.floats(rows * inputs);
-    const auto interleave = [&](index_t first, index_t last) {
-      for (index_t b = first; b < last; ++b)
-        for (index_t k = 0; k < inputs; k += input_block) {
-          const index_t k_count = std::min(input_block, inputs - k);
-          kernels.interleave({x + begin(b) * x_stride + k, x_stride, begin(b + 1) - begin(b)}, k_count,
-                             interleaved + k * rows + begin(b) * k_count);
-        }
-    };
-    parallel_for(row_blocks, 1 + 20000 / (inputs * kernels.tile_rows + 1), std::cref(interleave));
-
-    // Panels first ... last-1 for row blocks b0 ... b1-1.
-    const auto multiply = [&](index_t first, index_t last, index_t b0, index_t b1) {
-      thread_local Scratch thread_scratch;
-      float* widened = thread_scratch.floats(input_block * panel_width + row_chunk * panel_width);
-      float* padded = widened + input_block * panel_width;  // rows of the incomplete panel
-      for (index_t k = 0; k == 0 || k < inputs; k += input_block) {
-        const index_t k_count = std::min(input_block, inputs - k);
-        for (index_t p = first; p < last; ++p) {
-          const std::byte* packed = panel(p) + k * panel_width * element_size(type);
-          const std::byte* next = packed + (p + 1 < last ? panel_bytes() : 0);
-          const void* weights = packed;
-          if (!format.multiply_block) format.widen(from(p, 1), k, k_count, widened), weights = widened;
-          const index_t sums_stride = p < complete() ? y_stride : panel_width;
-          float* sums = p < complete() ? y + p * panel_width : padded;
-          // Every tile fetches its share of the weights that come next: all at once would be more than memory can give.
-          const index_t tiles = (b1 - b0) * (panel_width / kernels.tile_outputs);
-          const std::size_t step = blocks(panel_width * element_size(type), tiles);
-          for (index_t o = 0; o < panel_width; o += kernels.tile_outputs)
-            for (index_t b = b0; b < b1; ++b, next += k_count * step) {
-              if (k != 0 && b + 1 < b1)
-                for (index_t n = begin(b + 1); n < begin(b + 2); ++n) prefetch_sums(sums + n * sums_stride + o);
-              multiply_block(weights, o, k_count, interleaved + k * rows + begin(b) * k_count, begin(b + 1) - begin(b),
-                             sums + begin(b) * sums_stride + o, sums_stride, k != 0, next, step);
-            }
-        }
-      }
-      if (last > complete())
-        for (index_t n = begin(b0); n < begin(b1); ++n)
-          std::copy_n(padded + n * panel_width, outputs % panel_width, y + n * y_stride + complete() * panel_width);
-      finish(first * panel_width, std::min(outputs, last * panel_width), begin(b1) - begin(b0), y + begin(b0) * y_stride,
-             y_stride);
-    };
-
-    // Threads split panels, and the rows as well where panels are few.
-    const index_t groups = std::clamp<index_t>(blocks(4 * threads(), count()), 1, row_blocks);
-    const auto multiply_items = [&](index_t first, index_t last) {
-      while (first < last) {
-        const index_t group = first / count(), p = first % count(), p_last = std::min(count(), p + last - first);
-        multiply(p, p_last, row_blocks * group / groups, row_blocks * (group + 1) / groups);
-        first += p_last - p;
-      }
-    };
-    const index_t panel_ns = rows * inputs * panel_width / 80 / groups + 1;
-    parallel_for(groups * count(), 10000 / panel_ns + 1, std::cref(multiply_items));
-  }
+  const auto multiply_tile = format.multiply_block ? format.multiply_block : kernels.f32.multiply_block;
+  const index_t k_count = std::min<index_t>(kernels.tile_inputs, inputs - k);
+  const void* weights = panel(p) + k * panel_width * element_size(type);
+  if (!format.multiply_block) format.widen(from(p, 1), k, k_count, widened), weights = widened;
+  const index_t tiles = (b1 - b0) * (panel_width / kernels.tile_outputs);
+  const std::size_t step = blocks(panel_width * element_size(type), tiles);
+  for (index_t o = 0; o < panel_width; o += kernels.tile_outputs)
+    for (index_t b = b0; b < b1; ++b, next += k_count * step) {
+      if (k != 0 && b + 1 < b1)
+        for (index_t n = chunk.begin(b + 1); n < chunk.begin(b + 2); ++n) prefetch_sums(sums.data + n * sums.stride + o);
+      multiply_tile(weights, o, k_count, chunk.interleaved + k * chunk.rows + chunk.begin(b) * k_count, chunk.height(b),
+                    sums.data + chunk.begin(b) * sums.stride + o, sums.stride, k != 0, next, step);
+    }
 }
 
 }  // namespace kv
