@@ -91,9 +91,10 @@ Tensor<3> attend(const Tensor<3>& queries, const RowSource& rows, const CausalMa
 }
 
 // [attend]
-Tensor<3> attend(const Tensor<3>& queries, const Tensor<3>& sink_queries, const RowSource& rows, const CausalMask& mask,
-                 float scale) {
-  const index_t T = queries.shape(0), H = queries.shape(1), D = queries.shape(2), W = rows.value_width();
+Tensor<3> attend(const Tensor<3>& queries, const Tensor<3>& sink_queries, const RowSource& rows,
+                 const CausalMask& mask, float scale) {
+  const index_t T = queries.shape(0), H = queries.shape(1), D = queries.shape(2),
+                W = rows.value_width();
   require_groups(H, rows.heads());
   Tensor<3> output = empty<3>({T, H, W});
   const Tiles tiles{T, H / rows.heads(), rows.heads()};
@@ -104,7 +105,8 @@ Tensor<3> attend(const Tensor<3>& queries, const Tensor<3>& sink_queries, const 
       const index_t Q = tile.queries();
       float* const scaled = scratch.floats(Q * (2 * D + W));
       const RowsView own = gather(queries, tile, scale, scaled);
-      const RowsView at_sinks = mask.sinks > 0 ? gather(sink_queries, tile, scale, scaled + Q * D) : own;
+      const RowsView at_sinks =
+          mask.sinks > 0 ? gather(sink_queries, tile, scale, scaled + Q * D) : own;
       float* const mixed = scaled + 2 * Q * D;
       attend_shared({own, at_sinks, visible(tile, mask, rows.count(tile.g))}, rows, tile.g, mixed);
       scatter(mixed, tile, output);

@@ -33,17 +33,19 @@ struct Sums {
 };
 
 // [block]
-/// Queries that see the same rows of a block go through it together, so that each row serves all of them.
+/// Queries that see the same rows of a block go through it together, so that each row serves all of
+/// them.
 /// @param range_of which of its rows a query may see here
 template <class RangeOf>
-void attend_block(const RowsView& queries, std::span<const Visible> visible, RangeOf range_of, const RowSource& rows,
-                  index_t g, index_t block, Sums& sums) {
+void attend_block(const RowsView& queries, std::span<const Visible> visible, RangeOf range_of,
+                  const RowSource& rows, index_t g, index_t block, Sums& sums) {
   const Range all = within({range_of(visible.front()).first, range_of(visible.back()).end}, block);
   const RowBlock& read = rows.block(g, all.first, all.end - all.first);
   float* weights = sums.scratch.floats(queries.count * block_rows);
   for (index_t first = 0, end; first < queries.count; first = end) {
     const Range seen = within(range_of(visible[first]), block);
-    for (end = first + 1; end < queries.count && within(range_of(visible[end]), block) == seen;) ++end;
+    for (end = first + 1; end < queries.count && within(range_of(visible[end]), block) == seen;)
+      ++end;
     if (seen.empty()) continue;
     const index_t offset = seen.first - all.first, count = seen.end - seen.first;
     float* const out = sums.out + first * sums.width;
@@ -73,7 +75,8 @@ void attend_shared(const SharedQueries& shared, const RowSource& rows, index_t g
   const index_t first_block = visible.front().first / block_rows * block_rows;
   for (index_t block = first_block; block < visible.back().end; block += block_rows)
     attend_block(queries, visible, window, rows, g, block, sums);
-  for (index_t q = 0; q < queries.count; ++q) scale({out + q * sums.width, sums.width}, 1.0f / sums.softmax[q].sum());
+  for (index_t q = 0; q < queries.count; ++q)
+    scale({out + q * sums.width, sums.width}, 1.0f / sums.softmax[q].sum());
 }
 // [attend_shared]
 

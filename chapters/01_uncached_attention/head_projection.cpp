@@ -40,11 +40,12 @@ Heads GroupedProjection::project(const Tensor<2>& x, std::span<const index_t> po
   const RopeTable table = rope_.table(positions);
   const index_t H = sizes_.query_heads, G = sizes_.key_value_heads;
   return {turned((*weights_.query)(x), H, weights_.query_norm, table),
-          turned((*weights_.key)(x), G, weights_.key_norm, table), split_heads((*weights_.value)(x), G)};
+          turned((*weights_.key)(x), G, weights_.key_norm, table),
+          split_heads((*weights_.value)(x), G)};
 }
 
-Tensor<3> GroupedProjection::turned(const Tensor<2>& projected, index_t heads, const Tensor<1>& norm,
-                                    const RopeTable& table) const {
+Tensor<3> GroupedProjection::turned(const Tensor<2>& projected, index_t heads,
+                                    const Tensor<1>& norm, const RopeTable& table) const {
   Tensor<3> result = split_heads(projected, heads);
   norm_every_head(result, norm, weights_.norm_epsilon);
   rotate_every_head(result, table);

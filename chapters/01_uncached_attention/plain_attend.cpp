@@ -8,7 +8,8 @@
 namespace kv {
 
 // [attend]
-Tensor<3> plain_attend(const Tensor<3>& queries, const Tensor<3>& keys, const Tensor<3>& values, index_t S) {
+Tensor<3> plain_attend(const Tensor<3>& queries, const Tensor<3>& keys, const Tensor<3>& values,
+                       index_t S) {
   const index_t T = queries.shape(0), H = queries.shape(1), D = queries.shape(2);
   const index_t G = keys.shape(1), W = values.shape(2);
   Tensor<3> output = zeros<3>({T, H, W});

@@ -13,8 +13,8 @@ Tensor<2> UncachedAttention::forward(const Tensor<2>& x, const Batch& batch) {
   Tensor<3> mixed = empty<3>({x.shape(0), heads.queries.shape(1), heads.values.shape(2)});
   for (const auto& [sequence, first, S, position, tokens] : batch)
     put_rows(mixed, first,
-             attend(rows(heads.queries, first, S), rows(heads.keys, first, S), rows(heads.values, first, S), S,
-                    projection_->sizes().window));
+             attend(rows(heads.queries, first, S), rows(heads.keys, first, S),
+                    rows(heads.values, first, S), S, projection_->sizes().window));
   return projection_->output(mixed);
 }
 // [forward]

@@ -17,7 +17,8 @@ HeadCache::HeadCache(index_t capacity, const HeadSizes& sizes)
       values_(empty<3>({capacity, sizes.key_value_heads, sizes.value_width})) {}
 
 // [append]
-void HeadCache::append(const Tensor<3>& keys, const Tensor<3>& values, index_t first, index_t count) {
+void HeadCache::append(const Tensor<3>& keys, const Tensor<3>& values, index_t first,
+                       index_t count) {
   require_room(length_, capacity(), count);
   require_fit(keys, values, *this);
   put_rows(keys_, length_, rows(keys, first, count));

@@ -20,8 +20,9 @@ Tensor<2> PreallocatedAttention::forward(const Tensor<2>& x, const Batch& batch)
   for (const auto& [sequence, first, T, position, tokens] : batch) {
     HeadCache& cache = caches_.at(sequence);
     cache.append(heads.keys, heads.values, first, T);
-    put_rows(mixed, first, attend(rows(heads.queries, first, T), cache.keys(), cache.values(), cache.length(),
-                                  projection_->sizes().window));
+    put_rows(mixed, first,
+             attend(rows(heads.queries, first, T), cache.keys(), cache.values(), cache.length(),
+                    projection_->sizes().window));
   }
   return projection_->output(mixed);
 }

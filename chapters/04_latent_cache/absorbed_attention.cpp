@@ -7,15 +7,18 @@
 namespace kv {
 
 // [attend]
-Tensor<3> attend_absorbed(const Tensor<3>& queries, const Batch& batch, const std::vector<LatentCache>& caches,
-                          const Absorption& absorption, const LatentSizes& sizes) {
-  const float scale = 1.0f / std::sqrt(static_cast<float>(sizes.key_width()));  // of the heads, not of the R+P
+Tensor<3> attend_absorbed(const Tensor<3>& queries, const Batch& batch,
+                          const std::vector<LatentCache>& caches, const Absorption& absorption,
+                          const LatentSizes& sizes) {
+  const float scale =
+      1.0f / std::sqrt(static_cast<float>(sizes.key_width()));  // of the heads, not of the R+P
   const Tensor<3> absorbed = absorption.absorb(queries);
   Tensor<3> mixed = empty<3>({queries.shape(0), sizes.heads, sizes.rank});
   for (const auto& [sequence, first, T, position, tokens] : batch) {
     const LatentCache& cache = caches.at(sequence);
     put_rows(mixed, first,
-             attend_latents(rows(absorbed, first, T), cache.latents(), cache.length(), sizes.rank, scale));
+             attend_latents(rows(absorbed, first, T), cache.latents(), cache.length(), sizes.rank,
+                            scale));
   }
   return absorption.lift(mixed);
 }

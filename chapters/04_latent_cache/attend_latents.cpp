@@ -18,11 +18,13 @@ void require_fit(const Tensor<3>& queries, const Tensor<2>& latents, index_t S, 
 }  // namespace
 
 // [attend]
-Tensor<3> attend_latents(const Tensor<3>& queries, const Tensor<2>& latents, index_t S, index_t rank, float scale) {
+Tensor<3> attend_latents(const Tensor<3>& queries, const Tensor<2>& latents, index_t S,
+                         index_t rank, float scale) {
   require_fit(queries, latents, S, rank);
   const index_t width = latents.shape(1);
   const RowsView keys{latents.data(), width, S, width}, values{latents.data(), width, S, rank};
-  return attend(queries, ContiguousRows({keys, values}, 1), {.position = S - queries.shape(0)}, scale);
+  return attend(queries, ContiguousRows({keys, values}, 1), {.position = S - queries.shape(0)},
+                scale);
 }
 // [attend]
 

@@ -17,7 +17,8 @@ double visible_pairs(index_t T, index_t S) {
 
 // [cost]
 Cost naive_cost(const LatentSizes& sizes, index_t T, index_t S) {
-  const double per_pair = static_cast<double>(sizes.heads * (sizes.key_width() + sizes.value_width));
+  const double per_pair =
+      static_cast<double>(sizes.heads * (sizes.key_width() + sizes.value_width));
   return {.up_projection = static_cast<double>(T) * up_projection(sizes),
           .attention = 2.0 * visible_pairs(T, S) * per_pair,
           .cache_values = static_cast<double>(S) * per_pair};

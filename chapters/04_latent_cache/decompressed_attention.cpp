@@ -5,7 +5,8 @@
 namespace kv {
 
 // [attend]
-Tensor<3> attend_decompressed(const Tensor<3>& queries, const Batch& batch, const std::vector<LatentCache>& caches,
+Tensor<3> attend_decompressed(const Tensor<3>& queries, const Batch& batch,
+                              const std::vector<LatentCache>& caches,
                               const LatentProjection& projection) {
   Tensor<3> mixed = empty<3>({queries.shape(0), queries.shape(1), projection.sizes().value_width});
   for (const auto& [sequence, first, T, position, tokens] : batch) {

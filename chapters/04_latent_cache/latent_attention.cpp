@@ -42,11 +42,15 @@ Tensor<3> LatentAttention::attend_caches(const Tensor<3>& queries, const Batch& 
   const LatentSizes& sizes = projection().latent_sizes();
   Part to_expand, to_absorb;
   for (const Segment& segment : batch)
-    (expanding_is_cheaper(sizes, segment.rows, length(segment.sequence)) ? to_expand : to_absorb).add(segment);
+    (expanding_is_cheaper(sizes, segment.rows, length(segment.sequence)) ? to_expand : to_absorb)
+        .add(segment);
 
   Tensor<3> mixed = empty<3>({queries.shape(0), sizes.heads, sizes.value_width});
-  to_expand.scatter(attend_decompressed(to_expand.gather(queries), to_expand.own, caches(), projection()), mixed);
-  to_absorb.scatter(attend_absorbed(to_absorb.gather(queries), to_absorb.own, caches(), absorption_, sizes), mixed);
+  to_expand.scatter(
+      attend_decompressed(to_expand.gather(queries), to_expand.own, caches(), projection()), mixed);
+  to_absorb.scatter(
+      attend_absorbed(to_absorb.gather(queries), to_absorb.own, caches(), absorption_, sizes),
+      mixed);
   return mixed;
 }
 // [attend]

@@ -27,7 +27,8 @@ Tensor<2> LatentProjection::latents(const Tensor<2>& x, std::span<const index_t>
   const std::span<const float> norm(weights_.latent_norm.data(), sizes_.rank);
   const RopeTable table = rope_.table(positions);
   for (index_t n = 0; n < x.shape(0); ++n) {
-    const std::span<float> latent = row(latents, n).first(sizes_.rank), key = row(latents, n).subspan(sizes_.rank);
+    const std::span<float> latent = row(latents, n).first(sizes_.rank),
+                           key = row(latents, n).subspan(sizes_.rank);
     rms_norm(latent, norm, latent_norm_epsilon);
     rotate_interleaved(key, row(table.cos, n), row(table.sin, n));
   }
@@ -38,8 +39,11 @@ Tensor<2> LatentProjection::latents(const Tensor<2>& x, std::span<const index_t>
 // [queries]
 Tensor<3> LatentProjection::queries(const Tensor<2>& x, std::span<const index_t> positions) const {
   require_position_for_every_row(positions, x);
-  const auto compress = [&] { return rms_norm((*weights_.query_down)(x), weights_.query_norm, latent_norm_epsilon); };
-  Tensor<3> queries = split_heads((*weights_.query_up)(sizes_.query_rank ? compress() : x), sizes_.heads);
+  const auto compress = [&] {
+    return rms_norm((*weights_.query_down)(x), weights_.query_norm, latent_norm_epsilon);
+  };
+  Tensor<3> queries =
+      split_heads((*weights_.query_up)(sizes_.query_rank ? compress() : x), sizes_.heads);
   const RopeTable table = rope_.table(positions);
   for (index_t n = 0; n < queries.shape(0); ++n)
     for (index_t h = 0; h < sizes_.heads; ++h) {
@@ -53,16 +57,19 @@ Tensor<3> LatentProjection::queries(const Tensor<2>& x, std::span<const index_t>
 
 // [expand]
 LatentProjection::Expanded LatentProjection::expand(const Tensor<2>& latents) const {
-  const index_t S = latents.shape(0), H = sizes_.heads, D = sizes_.key_width(), W = sizes_.value_width;
+  const index_t S = latents.shape(0), H = sizes_.heads, D = sizes_.key_width(),
+                W = sizes_.value_width;
   const index_t R = sizes_.rank, plain = sizes_.plain_width;
   require_shape("expand: latents (S,R+P)", latents, {S, sizes_.row_width()});
   Tensor<2> plain_keys_and_values = empty<2>({S, H * (plain + W)});
-  weights_.latent_up->multiply(S, latents.data(), sizes_.row_width(), plain_keys_and_values.data(), H * (plain + W));
+  weights_.latent_up->multiply(S, latents.data(), sizes_.row_width(), plain_keys_and_values.data(),
+                               H * (plain + W));
 
   Expanded result{empty<3>({S, H, D}), empty<3>({S, H, W})};
   for (index_t s = 0; s < S; ++s)
     for (index_t h = 0; h < H; ++h) {
-      const std::span<const float> both = row(plain_keys_and_values, s).subspan(h * (plain + W), plain + W);
+      const std::span<const float> both =
+          row(plain_keys_and_values, s).subspan(h * (plain + W), plain + W);
       std::ranges::copy(both.first(plain), row(result.keys, s, h).begin());
       std::ranges::copy(row(latents, s).subspan(R), row(result.keys, s, h).subspan(plain).begin());
       std::ranges::copy(both.subspan(plain), row(result.values, s, h).begin());

@@ -71,7 +71,8 @@ Tensor<2> DenseMixture::forward(const Tensor<2>& x) const {
   const Routing routing = router->route((*gate)(x));
   for (index_t e = 0; e < experts->count(); ++e) {
     const Tensor<2> outputs = experts->expert(e).forward(x);
-    for (index_t n = 0; n < x.shape(0); ++n) add_weighted(row(y, n), factor(routing[n], e), row(outputs, n));
+    for (index_t n = 0; n < x.shape(0); ++n)
+      add_weighted(row(y, n), factor(routing[n], e), row(outputs, n));
   }
   add_shared(y, shared.get(), x);
   return y;

@@ -26,7 +26,8 @@ Choices NoauxTcRouter::choose(std::span<const float> logits) const {
   std::vector<float> biased = scores;
   for (index_t e = 0; e < biased.size(); ++e) biased[e] += bias_(e);
 
-  Choices result = choices(top_k(keep_best_groups(biased, options_.limit, sum_of_two_best), options_.chosen), scores);
+  Choices result = choices(
+      top_k(keep_best_groups(biased, options_.limit, sum_of_two_best), options_.chosen), scores);
   if (options_.normalised) normalise(result, 1e-20f);
   scale(result, options_.scaling);
   return result;

@@ -7,12 +7,14 @@ namespace kv {
 // [top_k]
 std::vector<index_t> top_k(std::span<const float> scores, index_t k) {
   if (k > scores.size())
-    throw std::invalid_argument("top_k: " + std::to_string(k) + " of " + std::to_string(scores.size()) + " scores");
+    throw std::invalid_argument("top_k: " + std::to_string(k) + " of " +
+                                std::to_string(scores.size()) + " scores");
   std::vector<bool> taken(scores.size());
   for (index_t round = 0; round < k; ++round) {
     index_t best = scores.size();
     for (index_t e = 0; e < scores.size(); ++e)
-      if (!taken[e] && (best == scores.size() || scores[e] > scores[best])) best = e;  // > : a tie goes to the lowest
+      if (!taken[e] && (best == scores.size() || scores[e] > scores[best]))
+        best = e;  // > : a tie goes to the lowest
     taken[best] = true;
   }
   std::vector<index_t> positions;
@@ -56,7 +58,8 @@ std::vector<float> keep_best_groups(std::span<const float> scores, const GroupLi
   require_choosable(scores.size(), 1, limit);
   const index_t size = scores.size() / limit.groups;
   std::vector<float> group_scores;
-  for (index_t g = 0; g < limit.groups; ++g) group_scores.push_back(group_score(scores.subspan(g * size, size)));
+  for (index_t g = 0; g < limit.groups; ++g)
+    group_scores.push_back(group_score(scores.subspan(g * size, size)));
 
   std::vector<float> masked(scores.size(), -std::numeric_limits<float>::infinity());
   for (const index_t g : top_k(group_scores, limit.kept))

@@ -15,7 +15,9 @@ Tensor<3> attend_ring(const Tensor<3>& queries, const Tensor<3>& sink_queries, c
       const index_t count = std::min(ring_piece, end - first);
       const CausalMask mask = cache.mask();
       append(cache, first, count);
-      put_rows(mixed, first, attend(rows(queries, first, count), rows(sink_queries, first, count), cache, mask, scale));
+      put_rows(mixed, first,
+               attend(rows(queries, first, count), rows(sink_queries, first, count), cache, mask,
+                      scale));
     }
   }
   return mixed;

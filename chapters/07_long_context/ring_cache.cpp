@@ -11,9 +11,11 @@ RingCache::RingCache(const RowLayout& layout, index_t window, index_t sinks, ind
       rows_(empty<3>({sinks_ + ring_, layout.heads, layout.width()})) {}
 
 // [append]
-void RingCache::append(const Tensor<3>& keys, const Tensor<3>& values, index_t first, index_t count) {
+void RingCache::append(const Tensor<3>& keys, const Tensor<3>& values, index_t first,
+                       index_t count) {
   require_shape("append: keys (N,G,D)", keys, {keys.shape(0), layout_.heads, layout_.key_width});
-  require_shape("append: values (N,G,W)", values, {keys.shape(0), layout_.heads, layout_.value_width});
+  require_shape("append: values (N,G,W)", values,
+                {keys.shape(0), layout_.heads, layout_.value_width});
   for (index_t n = first; n < first + count; ++n, ++length_)
     for (index_t g = 0; g < layout_.heads; ++g) {
       std::ranges::copy(row(keys, n, g), new_row(g).begin());
@@ -33,11 +35,13 @@ void RingCache::append(const Tensor<2>& rows, index_t first, index_t count) {
 const RowBlock& RingCache::block(index_t g, index_t first, index_t count) const {
   thread_local RowBlock block;
   block.pieces.clear();
-  const RowsView keys{rows_.data() + g * layout_.width(), layout_.heads * layout_.width(), sinks_ + ring_,
-                      layout_.key_width};
-  const RowsView values{keys.data + layout_.value_offset, keys.stride, keys.count, layout_.value_width};
+  const RowsView keys{rows_.data() + g * layout_.width(), layout_.heads * layout_.width(),
+                      sinks_ + ring_, layout_.key_width};
+  const RowsView values{keys.data + layout_.value_offset, keys.stride, keys.count,
+                        layout_.value_width};
   for (index_t s = first; s < first + count;) {
-    const index_t at = slot(s), end = s < sinks_ ? sinks_ : sinks_ + ring_;  // where the piece ends at the latest
+    const index_t at = slot(s),
+                  end = s < sinks_ ? sinks_ : sinks_ + ring_;  // where the piece ends at the latest
     const index_t together = std::min(end - at, first + count - s);
     block.pieces.push_back({slice(keys, at, together), slice(values, at, together)});
     s += together;
@@ -49,7 +53,8 @@ const RowBlock& RingCache::block(index_t g, index_t first, index_t count) const 
 // [truncate]
 index_t RingCache::truncate(index_t length) {
   require_held(length, length_);
-  const index_t overwritten = length_ > sinks_ + ring_ ? length_ - ring_ : 0;  // rows below this, but for the sinks
+  const index_t overwritten =
+      length_ > sinks_ + ring_ ? length_ - ring_ : 0;  // rows below this, but for the sinks
   length_ = std::min(length_, length);
   const index_t seen_from = std::max(mask()(0).first, sinks_);
   return length_ = seen_from >= overwritten ? length : 0;

@@ -16,14 +16,16 @@ void ExactPages::put(index_t page, index_t i, index_t g, std::span<const float> 
 void ExactPages::copy(index_t from, index_t to) { std::copy_n(row(from, 0, 0), page_floats(), row(to, 0, 0)); }
 
 // [block]
-const RowBlock& ExactPages::block(const PageList& pages, index_t g, index_t first, index_t count) const {
+const RowBlock& ExactPages::block(const PageList& pages, index_t g, index_t first,
+                                  index_t count) const {
   thread_local RowBlock block;
   block.pieces.clear();
   for (index_t s = first, end = first + count; s < end;) {
     const index_t i = s % sizes_.rows, together = std::min(sizes_.rows - i, end - s);
     const float* const at = row(pages[s / sizes_.rows], g, i);
-    block.pieces.push_back({{at, layout_.width(), together, layout_.key_width},
-                            {at + layout_.value_offset, layout_.width(), together, layout_.value_width}});
+    block.pieces.push_back(
+        {{at, layout_.width(), together, layout_.key_width},
+         {at + layout_.value_offset, layout_.width(), together, layout_.value_width}});
     s += together;
   }
   return block;

@@ -22,8 +22,8 @@ index_t PageTable::add_layer(std::shared_ptr<PageStore> store, index_t window) {
 }
 
 // [needed]
-/// A page that the batch writes and others hold must be copied, by all that write it or, if nobody else is left to hold it, by
-/// all but one.
+/// A page that the batch writes and others hold must be copied, by all that write it or, if nobody
+/// else is left to hold it, by all but one.
 index_t PageTable::needed(const Batch& batch) const {
   index_t fresh = 0;
   std::map<index_t, index_t> writers;  // of pages that are there
@@ -31,7 +31,8 @@ index_t PageTable::needed(const Batch& batch) const {
     const PageList& pages = entries_.at(segment.sequence).pages;
     const index_t end = pages_for(segment.position + segment.rows);
     fresh += end - std::min(end, pages.end());
-    for (index_t i = segment.position / sizes_.rows; i < std::min(end, pages.end()); ++i) ++writers[pages[i]];
+    for (index_t i = segment.position / sizes_.rows; i < std::min(end, pages.end()); ++i)
+      ++writers[pages[i]];
   }
   for (const auto& [page, count] : writers) fresh += std::min(count, pool_.references(page) - 1);
   return fresh;
@@ -58,11 +59,13 @@ void PageTable::require_room(const Batch& batch) const {
 // [reserve]
 void PageTable::reserve(const Batch& batch) {
   require_room(batch);
-  for (const Segment& segment : batch) give_back_unseen(entries_[segment.sequence], segment.position);
+  for (const Segment& segment : batch)
+    give_back_unseen(entries_[segment.sequence], segment.position);
   for (const Segment& segment : batch) {
     PageList& pages = entries_[segment.sequence].pages;
     const index_t end = pages_for(segment.position + segment.rows);
-    for (index_t i = segment.position / sizes_.rows; i < std::min(end, pages.end()); ++i) make_own(pages[i]);
+    for (index_t i = segment.position / sizes_.rows; i < std::min(end, pages.end()); ++i)
+      make_own(pages[i]);
     while (pages.end() < end) pages.pages.push_back(take());
   }
 }

@@ -15,7 +15,8 @@ Tensor<2> PagedAttention::forward(const Tensor<2>& x, const Batch& batch) {
   const Heads heads = projection_->project(x, positions(batch, *this));
   const HeadSizes sizes = projection_->sizes();
   append(batch, [&](index_t n, index_t page, index_t i) {
-    for (index_t g = 0; g < sizes.key_value_heads; ++g) store().put(page, i, g, row(heads.keys, n, g), row(heads.values, n, g));
+    for (index_t g = 0; g < sizes.key_value_heads; ++g)
+      store().put(page, i, g, row(heads.keys, n, g), row(heads.values, n, g));
   });
   const float scale = 1.0f / std::sqrt(static_cast<float>(sizes.key_width));
   Tensor<3> mixed = empty<3>({x.shape(0), sizes.query_heads, sizes.value_width});

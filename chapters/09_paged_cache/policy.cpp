@@ -30,7 +30,8 @@ class Allotment {
 }  // namespace
 
 // [continuous]
-std::vector<index_t> continuous_batching(std::span<const Candidate> candidates, const StepBudget& budget) {
+std::vector<index_t> continuous_batching(std::span<const Candidate> candidates,
+                                         const StepBudget& budget) {
   Allotment step(candidates, budget);
   for (index_t i = 0; i < candidates.size(); ++i)
     if (candidates[i].decoding()) step.give(i, 1);

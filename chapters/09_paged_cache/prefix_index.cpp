@@ -24,7 +24,8 @@ PrefixIndex::Match PrefixIndex::peek(std::span<const Token> tokens) const {
 }
 
 /// The hash says where to look; tokens and parent say whether it is the page.
-std::optional<index_t> PrefixIndex::child(std::optional<index_t> parent, std::span<const Token> tokens) const {
+std::optional<index_t> PrefixIndex::child(std::optional<index_t> parent,
+                                          std::span<const Token> tokens) const {
   const auto [first, last] = by_hash_.equal_range(hash_after(parent, tokens));
   const auto same = std::find_if(first, last, [&](const auto& entry) {
     const Node& node = *nodes_[entry.second];

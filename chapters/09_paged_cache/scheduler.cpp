@@ -141,7 +141,8 @@ std::optional<index_t> Scheduler::free_place() const {
 }
 
 // [preempt]
-/// The latest arrival goes first. The earliest is never the latest but alone, and alone it fits: so it always gets on.
+/// The latest arrival goes first. The earliest is never the latest but alone, and alone it fits: so
+/// it always gets on.
 void Scheduler::preempt_until_they_fit(std::vector<Share>& shares) {
   const auto fit = [&] {
     Batch batch;
@@ -149,7 +150,8 @@ void Scheduler::preempt_until_they_fit(std::vector<Share>& shares) {
     return table_->has_room(batch);
   };
   while (!fit()) {
-    const auto latest = std::ranges::find_if(sequences_.rbegin(), sequences_.rend(), [](const Sequence& s) { return s.place.has_value(); });
+    const auto latest = std::ranges::find_if(sequences_.rbegin(), sequences_.rend(),
+                                             [](const Sequence& s) { return s.place.has_value(); });
     leave(*latest);
     ++latest->preemptions;
     ++counted_.preemptions;
@@ -204,7 +206,8 @@ void Scheduler::draw_next(Sequences::iterator sequence, std::span<const float> l
 }
 
 // [fork]
-/// The other answers begin with the pages of the first. Those for which there is no place wait, and find the full ones again.
+/// The other answers begin with the pages of the first. Those for which there is no place wait, and
+/// find the full ones again.
 std::vector<Scheduler::Sequences::iterator> Scheduler::fork(Sequences::iterator first) {
   std::vector<Sequences::iterator> siblings;
   auto after = std::next(first);

@@ -11,8 +11,8 @@ using Rows = std::vector<float>;  // one after the other
 void append(Rows& rows, std::span<const float> more) { rows.insert(rows.end(), more.begin(), more.end()); }
 
 // [run]
-/// This rank's experts on rows that came from everywhere: a routing like any other, in which every row
-/// has one expert.
+/// This rank's experts on rows that came from everywhere: a routing like any other, in which every
+/// row has one expert.
 /// @param asked rows of each rank, an expert's number before each
 /// @return their outputs, in the same order
 std::vector<Rows> run_experts(const std::vector<Rows>& asked, const ExpertPool& experts,

@@ -30,8 +30,8 @@ AttentionTensors summand(const AttentionTensors& tensors, index_t ranks, index_t
 namespace {
 
 // [summand]
-/// Rows of gate and up make some hidden numbers; the same columns of down make of these a summand of
-/// every output.
+/// Rows of gate and up make some hidden numbers; the same columns of down make of these a summand
+/// of every output.
 SwiGluTensors summand(const SwiGluTensors& tensors, index_t ranks, index_t rank) {
   const Slice own = split_rows(tensors.gate.weight, ranks)[rank];
   return {row_slice(tensors.gate, own), row_slice(tensors.up, own),

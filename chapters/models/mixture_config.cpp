@@ -134,7 +134,8 @@ bool feed_forward_biases(const Json& config) { return architecture(config).feed_
 // [rule]
 RoutingRule routing_rule(const Json& config) {
   const MixtureSizes sizes = mixture_sizes(config);
-  RoutingRule rule{.scores = RoutingRule::Scores::softmax, .experts = sizes.experts, .chosen = sizes.chosen};
+  RoutingRule rule{
+      .scores = RoutingRule::Scores::softmax, .experts = sizes.experts, .chosen = sizes.chosen};
   switch (kind_of(config).router) {
     case RouterKind::mixtral: rule.scores = RoutingRule::Scores::softmax_of_chosen; return rule;
     case RouterKind::qwen: rule.normalised = flag_field(config, "norm_topk_prob"); return rule;

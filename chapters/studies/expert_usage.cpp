@@ -81,13 +81,16 @@ std::vector<Ablation> ablate_experts(const Checkpoint& checkpoint, const std::ve
   std::vector<Ablation> ablations;
   for (index_t layer = 0; layer < layers; ++layer)
     if (is_mixture(checkpoint.config(), layer))
-      for (index_t e = 0; e < mixture_sizes(checkpoint.config()).experts; ++e) ablations.push_back({layer, e, 0.0});
+      for (index_t e = 0; e < mixture_sizes(checkpoint.config()).experts; ++e)
+        ablations.push_back({layer, e, 0.0});
 
   for (Ablation& ablation : ablations) {
     if (on_each) on_each(static_cast<index_t>(&ablation - ablations.data()), ablations.size());
-    ablation.loss = loss_of(checkpoint, tokens, [&](index_t layer, std::shared_ptr<const Router> router) {
-      return layer == ablation.layer ? std::make_shared<AblatedRouter>(router, ablation.expert) : router;
-    });
+    ablation.loss =
+        loss_of(checkpoint, tokens, [&](index_t layer, std::shared_ptr<const Router> router) {
+          return layer == ablation.layer ? std::make_shared<AblatedRouter>(router, ablation.expert)
+                                         : router;
+        });
   }
   return ablations;
 }

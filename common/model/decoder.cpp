@@ -27,7 +27,8 @@ Tensor<2> Decoder::feed(const std::vector<NewTokens>& batch, std::vector<index_t
 }
 
 // [feed]
-/// The transformer is fed what it does not remember: the new tokens, or, uncached, the whole sequence.
+/// The transformer is fed what it does not remember: the new tokens, or, uncached, the whole
+/// sequence.
 void Decoder::append(const NewTokens& part) {
   auto& [fed, segments, rows_of_new_tokens, last_rows, lengths_before] = step_;
   std::vector<Token>& all = tokens_[part.sequence];
@@ -36,7 +37,8 @@ void Decoder::append(const NewTokens& part) {
   const std::span<const Token> unknown = std::span(all).subspan(known);
   segments.push_back({part.sequence, fed.size(), unknown.size(), known, unknown});
   fed.insert(fed.end(), unknown.begin(), unknown.end());
-  for (index_t i = fed.size() - part.tokens.size(); i < fed.size(); ++i) rows_of_new_tokens.push_back(i);
+  for (index_t i = fed.size() - part.tokens.size(); i < fed.size(); ++i)
+    rows_of_new_tokens.push_back(i);
   last_rows.push_back(fed.size() - 1);
 }
 // [feed]

@@ -11,7 +11,8 @@ namespace kv {
 
 // [row]
 void rms_norm(std::span<float> x, std::span<const float> weight, float epsilon) {
-  require_shape("rms_norm: weight (M)", std::array{index_t{weight.size()}}, std::array{index_t{x.size()}});
+  require_shape("rms_norm: weight (M)", std::array{index_t{weight.size()}},
+                std::array{index_t{x.size()}});
   if (x.empty()) return;
   float squares;
   dot_rows(x, {x.data(), x.size(), 1, x.size()}, {&squares, 1});

@@ -8,7 +8,8 @@ namespace kv {
 
 // [table]
 RopeTable Rope::table(std::span<const index_t> positions) const {
-  RopeTable table{empty<2>({positions.size(), frequencies.size()}), empty<2>({positions.size(), frequencies.size()})};
+  RopeTable table{empty<2>({positions.size(), frequencies.size()}),
+                  empty<2>({positions.size(), frequencies.size()})};
   for (index_t n = 0; n < positions.size(); ++n)
     for (index_t i = 0; i < frequencies.size(); ++i) {
       const float angle = static_cast<float>(positions[n]) * frequencies[i];

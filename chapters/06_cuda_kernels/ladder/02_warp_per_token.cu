@@ -29,7 +29,8 @@ __global__ void __launch_bounds__(threads) warp_per_token_kernel(const MlaDecode
   for (int s = warp; s < S; s += warps) {
     const bf16* key = problem.row(b, s);
     float score = 0.0f;
-    for (int i = lane; i < pieces; i += warp_threads) score = dot_8(load_8(query, i), load_8(key, i), score);
+    for (int i = lane; i < pieces; i += warp_threads)
+      score = dot_8(load_8(query, i), load_8(key, i), score);
     score = warp_sum(score) * problem.scale;
     if (lane == 0) weights[s] = score;
     largest = fmaxf(largest, score);

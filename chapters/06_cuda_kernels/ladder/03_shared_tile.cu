@@ -61,7 +61,8 @@ __global__ void __launch_bounds__(threads) shared_tile_kernel(const MlaDecode pr
   for (int i = 0; i < pages_of(S); ++i) {
     const bf16* page = problem.page(b, i);
     const int rows = rows_of_page(S, i);
-    for (int k = threadIdx.x; k < rows * pieces; k += threads) reinterpret_cast<uint4*>(shared.page)[k] = load_8(page, k);
+    for (int k = threadIdx.x; k < rows * pieces; k += threads)
+      reinterpret_cast<uint4*>(shared.page)[k] = load_8(page, k);
     __syncthreads();
     score_rows(shared, problem.query(b, h), rows, problem.scale);
     __syncthreads();

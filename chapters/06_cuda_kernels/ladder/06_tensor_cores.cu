@@ -54,7 +54,9 @@ __global__ void __launch_bounds__(MmaTile::threads) tensor_cores_kernel(const Ml
     MmaLane lane;
     tile.load_queries(problem, b, first_head);
     // [pages]
-    const auto queue = [&](int i) { queue_page({shared.pages[i % 2]}, problem.page(b, i), rows_of_page(S, i)); };
+    const auto queue = [&](int i) {
+      queue_page({shared.pages[i % 2]}, problem.page(b, i), rows_of_page(S, i));
+    };
     queue(part.first);
     for (int i = part.first; i < part.end; ++i) {
       if (i + 1 < part.end) {
@@ -67,7 +69,8 @@ __global__ void __launch_bounds__(MmaTile::threads) tensor_cores_kernel(const Ml
       const PaddedPage page{shared.pages[i % 2]};
       lane.clear_scores();
 #pragma unroll 1
-      for (int column = 0; column < latent_width; column += 64) lane.score_columns(tile, page, column);
+      for (int column = 0; column < latent_width; column += 64)
+        lane.score_columns(tile, page, column);
       lane.soften(tile, rows_of_page(S, i), problem.scale, sync);
       lane.add_values(tile, page);
       __syncthreads();  // the copy queued next goes where this page is

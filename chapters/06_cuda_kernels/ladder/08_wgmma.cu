@@ -66,7 +66,8 @@ __device__ void tell(Shared& shared, const WgmmaLane& lane, float2 factor) {
 
 // [first]
 /// Scores and weights, and the left half of the output.
-__device__ void first_warpgroup(Shared& shared, const MlaDecode& problem, const SplitWork& work, const Share& share) {
+__device__ void first_warpgroup(Shared& shared, const MlaDecode& problem, const SplitWork& work,
+                                const Share& share) {
   const WgmmaLane lane;
   const int first_head = blockIdx.x * warpgroup_heads, k = blockIdx.y;
   Count n;
@@ -117,7 +118,8 @@ __device__ void first_warpgroup(Shared& shared, const MlaDecode& problem, const 
 
 // [second]
 /// The right half of the output, with the first one's weights.
-__device__ void second_warpgroup(Shared& shared, const MlaDecode& problem, const SplitWork& work, const Share& share) {
+__device__ void second_warpgroup(Shared& shared, const MlaDecode& problem, const SplitWork& work,
+                                 const Share& share) {
   const WgmmaLane lane;
   const int first_head = blockIdx.x * warpgroup_heads, k = blockIdx.y;
   Count n;

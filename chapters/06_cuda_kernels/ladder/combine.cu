@@ -18,7 +18,8 @@ struct Part {
 };
 
 // [combine]
-/// A part's weight is the share of its exponentials in the sum of all: a softmax over the log-sum-exps.
+/// A part's weight is the share of its exponentials in the sum of all: a softmax over the
+/// log-sum-exps.
 template <class PartAt>
 __device__ Part mix(int first, int end, int step, const PartAt& part_at) {
   OnlineSoftmax softmax;
@@ -35,24 +36,29 @@ __device__ Part mix(int first, int end, int step, const PartAt& part_at) {
   return {value, softmax.log_sum_exp()};
 }
 
-/// A sequence of a small batch has parts on many multiprocessors. So there are teams, each mixes its share of them, and
-/// the results are parts again.
-__global__ void __launch_bounds__(most_teams* team_threads) combine_kernel(const MlaDecode problem, const SplitWork work) {
+/// A sequence of a small batch has parts on many multiprocessors. So there are teams, each mixes
+/// its share of them, and the results are parts again.
+__global__ void __launch_bounds__(most_teams* team_threads)
+    combine_kernel(const MlaDecode problem, const SplitWork work) {
   __shared__ float4 values[most_teams][team_threads];
   __shared__ float lses[most_teams];
-  const int h = blockIdx.x, b = blockIdx.y, team = threadIdx.x / team_threads, t = threadIdx.x % team_threads;
+  const int h = blockIdx.x, b = blockIdx.y, team = threadIdx.x / team_threads,
+            t = threadIdx.x % team_threads;
   const int teams = blockDim.x / team_threads;
   const Readers readers = work.schedule.readers[b];
   if (readers.count == 1) return;  // that one has written the result
   const Part own = mix(readers.first + team, readers.first + readers.count, teams, [&](int k) {
     const Partial part = partial_place(work, k, b, problem.heads);
-    return std::pair{reinterpret_cast<const float4*>(part.values + h * value_width)[t], part.lse[h]};
+    return std::pair{reinterpret_cast<const float4*>(part.values + h * value_width)[t],
+                     part.lse[h]};
   });
   values[team][t] = own.value.as_float4();
   if (t == 0) lses[team] = own.lse;
   __syncthreads();
   if (team != 0) return;
-  const Part all = mix(0, min(teams, readers.count), 1, [&](int i) { return std::pair{values[i][t], lses[i]}; });
+  const Part all = mix(0, min(teams, readers.count), 1, [&](int i) {
+    return std::pair{values[i][t], lses[i]};
+  });
   all.value.store(problem.output + problem.place(b, h) * value_width, t);
   if (t == 0) problem.lse[problem.place(b, h)] = all.lse;
 }

@@ -84,8 +84,8 @@ struct HeadTile {
 
   // [page]
   /// One page, from the cache to the sums.
-  __device__ void attend(const bf16* source, int rows, float scale, OnlineSoftmax (&softmax)[heads_of_warp],
-                         float (&value)[heads][2]) {
+  __device__ void attend(const bf16* source, int rows, float scale,
+                         OnlineSoftmax (&softmax)[heads_of_warp], float (&value)[heads][2]) {
     load_page(source, rows);
     __syncthreads();
     score_page(rows, scale);

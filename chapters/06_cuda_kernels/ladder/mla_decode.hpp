@@ -18,15 +18,16 @@ inline constexpr int page_tokens = 64;    ///< cached rows in a page
 inline constexpr int most_sequences = 25'000;  ///< whose offsets fit into the shared memory of any GPU, 99 KiB
 
 // [problem]
-/// One decode step. All pointers are to device memory; nothing here is read on the host, so a step can be captured
-/// in a CUDA graph and replayed when the numbers behind the pointers have changed.
+/// One decode step. All pointers are to device memory; nothing here is read on the host, so a step
+/// can be captured in a CUDA graph and replayed when the numbers behind the pointers have changed.
 struct MlaDecode {
   const bf16* queries;     ///< (B,H,576), absorbed, with their rotated parts
   const bf16* latents;     ///< (pages,64,576), the cache
   const int* lengths;      ///< (B), tokens of each sequence; 0 is allowed
-  const int* block_table;  ///< (B,table_width), the page of a sequence's tokens 64i ... 64i+63; the rest is never read
+  /// (B,table_width), the page of a sequence's tokens 64i ... 64i+63; the rest is never read
+  const int* block_table;
   bf16* output;            ///< (B,H,512), zeros for an empty sequence
-  float* lse;              ///< (B,H), natural logarithm of the sum of exponentials; -inf for an empty sequence
+  float* lse;  ///< (B,H), natural logarithm of the sum of exponentials; -inf for an empty sequence
   int batch, heads, pages, table_width;
   float scale;             ///< 1/sqrt(D) of the heads that were absorbed: 192^-0.5, never 576^-0.5
 // [problem]

@@ -51,14 +51,16 @@ struct MmaLane {
   }
 
   // [scores]
-  /// Adds the products of columns first ... first+63.  @param page at(row, column) is an address in shared memory
+  /// Adds the products of columns first ... first+63.  @param page at(row, column) is an address in
+  /// shared memory
   template <class Page>
   __device__ void score_columns(const MmaTile& tile, const Page& page, int first) {
 #pragma unroll
     for (int column = first; column < first + 64; column += 16) {
       std::uint32_t a[4], b[4];
       ldmatrix_x4<false>(a, &tile.queries[lane % 16][column + lane / 16 * 8]);
-      ldmatrix_x4<false>(b, page.at(warp * MmaTile::tokens_of_warp + lane / 16 * 8 + lane % 8, column + lane / 8 % 2 * 8));
+      ldmatrix_x4<false>(b, page.at(warp * MmaTile::tokens_of_warp + lane / 16 * 8 + lane % 8,
+                                    column + lane / 8 % 2 * 8));
       mma_m16n8k16(score[0], a, {b[0], b[1]});
       mma_m16n8k16(score[1], a, {b[2], b[3]});
     }
@@ -115,7 +117,8 @@ struct MmaLane {
       ldmatrix_x4<false>(a, &tile.weight[lane % 16][token + lane / 16 * 8]);
 #pragma unroll
       for (int n = 0; n < 16; n += 2) {
-        ldmatrix_x4<true>(b, page.at(token + lane % 16, warp * MmaTile::columns_of_warp + n * 8 + lane / 16 * 8));
+        ldmatrix_x4<true>(
+            b, page.at(token + lane % 16, warp * MmaTile::columns_of_warp + n * 8 + lane / 16 * 8));
         mma_m16n8k16(value[n], a, {b[0], b[1]});
         mma_m16n8k16(value[n + 1], a, {b[2], b[3]});
       }

@@ -60,7 +60,8 @@ struct PageStages {
   }
 
   // [produce]
-  /// One thread fetches the n-th page that passes through here into the place of the (n-2)-th, once all have released it.
+  /// One thread fetches the n-th page that passes through here into the place of the (n-2)-th, once
+  /// all have released it.
   /// @param latents map of the cache as rows of 576
   __device__ void fetch(int n, const TensorMap* latents, int page) {
     const int s = n % stages;

@@ -43,14 +43,16 @@ __device__ int share_of(int page, int pages, int share_count) {
   return int((static_cast<long long>(page + 1) * share_count - 1) / pages);
 }
 
-__global__ void __launch_bounds__(threads) schedule_kernel(const int* lengths, int batch, const Schedule schedule) {
+__global__ void __launch_bounds__(threads)
+    schedule_kernel(const int* lengths, int batch, const Schedule schedule) {
   int* const offsets = dynamic_shared<int>();  // (B+1)
   for (int b = threadIdx.x; b < batch; b += threads) offsets[b] = pages_of(lengths[b]);
   __syncthreads();
   if (threadIdx.x < warp_threads) add_up(offsets, batch);
   __syncthreads();
   const int N = offsets[batch];
-  const int K = min(schedule.share_count, N);  // none of these is empty, so the readers of a sequence are consecutive
+  // None of these is empty, so the readers of a sequence are consecutive.
+  const int K = min(schedule.share_count, N);
   for (int k = threadIdx.x; k < schedule.share_count; k += threads) {
     Share share{0, 0, -1, 0};
     if (k < K) {

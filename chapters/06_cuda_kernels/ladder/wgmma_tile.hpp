@@ -25,12 +25,14 @@ using WgmmaWeights = std::uint32_t[4][4];  // the same in bf16, two in a registe
 using WgmmaValues = float[128];            // (64 heads x 256 columns)
 
 // [scores]
-/// Adds the products of 64 columns: of a box of queries and a box of a page. Not finished before wgmma_wait.
+/// Adds the products of 64 columns: of a box of queries and a box of a page. Not finished before
+/// wgmma_wait.
 __device__ inline void score_box(WgmmaScores& score, const bf16* queries, const bf16* keys) {
   const MatrixDescriptor a = wgmma_descriptor(queries), b = wgmma_descriptor(keys);
   wgmma_fence();
 #pragma unroll
-  for (int k = 0; k < box_width / 16; ++k) wgmma_m64n64k16(score, a + 2 * k, b + 2 * k);  // 16 columns are 32 bytes
+  for (int k = 0; k < box_width / 16; ++k)
+    wgmma_m64n64k16(score, a + 2 * k, b + 2 * k);  // 16 columns are 32 bytes
   wgmma_commit();
 }
 // [scores]
@@ -52,12 +54,14 @@ __device__ inline void mask_scores(WgmmaScores& score, const WgmmaLane& lane, in
 __device__ inline float row_max(const WgmmaScores& score, int r) {
   float largest = -INFINITY;
 #pragma unroll
-  for (int j = 0; j < 8; ++j) largest = fmaxf(largest, fmaxf(score[j * 4 + r * 2], score[j * 4 + r * 2 + 1]));
+  for (int j = 0; j < 8; ++j)
+    largest = fmaxf(largest, fmaxf(score[j * 4 + r * 2], score[j * 4 + r * 2 + 1]));
   return quad_max(largest);
 }
 
-/// Takes in the largest scores of a page, if they are much larger. What the exponentials are taken relative to need not
-/// be the largest score exactly: weights up to e^5 are as good as weights up to 1, and the output is seldom rescaled.
+/// Takes in the largest scores of a page, if they are much larger. What the exponentials are taken
+/// relative to need not be the largest score exactly: weights up to e^5 are as good as weights up
+/// to 1, and the output is seldom rescaled.
 /// @return the factors for the output so far, mostly 1
 __device__ inline float2 renew(OnlineSoftmax (&softmax)[2], const WgmmaScores& score) {
   constexpr float slack = 5.0f;
@@ -68,8 +72,8 @@ __device__ inline float2 renew(OnlineSoftmax (&softmax)[2], const WgmmaScores& s
   return {factor(0), factor(1)};
 }
 
-/// Scores become weights, with one multiplication and one exponential each. The softmax counts this thread's tokens
-/// alone until its sums are put together at the end.
+/// Scores become weights, with one multiplication and one exponential each. The softmax counts this
+/// thread's tokens alone until its sums are put together at the end.
 __device__ inline void weigh_scores(WgmmaScores& score, OnlineSoftmax (&softmax)[2]) {
   constexpr float log2_e = 1.44269504f;
   const float offset[2] = {softmax[0].largest * log2_e, softmax[1].largest * log2_e};

@@ -82,9 +82,14 @@ class DeviceModel::Runner {
 // ---- the list of launches ----
 
 // [layers]
-/// x is the residual stream, h a layer's input, d what a layer adds to x. The sum and the next norm are one kernel.
+/// x is the residual stream, h a layer's input, d what a layer adds to x. The sum and the next norm
+/// are one kernel.
 void DeviceModel::Runner::queue_layers(int rows, const QueryTiles& tiles) {
-  const Step step{{ids_.data(), sequences_.data(), positions_.data(), rows}, tiles, scratch_, device_properties().multiprocessors, stream_.get()};
+  const Step step{{ids_.data(), sequences_.data(), positions_.data(), rows},
+                  tiles,
+                  scratch_,
+                  device_properties().multiprocessors,
+                  stream_.get()};
   float *const x = hidden_.data(), *const h = normed_.data(), *const d = change_.data();
   const int M = static_cast<int>(width());
   embed(parts_.embedding, step.tokens, x, step.stream);
@@ -110,8 +115,8 @@ void DeviceModel::Runner::queue_head(int wanted) {
 }
 
 // [graph]
-/// Everything that changes from step to step lies in device memory, so the launches of one step are those of all: they are
-/// recorded once for a number of rows and replayed.
+/// Everything that changes from step to step lies in device memory, so the launches of one step are
+/// those of all: they are recorded once for a number of rows and replayed.
 void DeviceModel::Runner::run_decode_step(int rows) {
   std::unique_ptr<Graph>& graph = decode_steps_[rows];
   if (!graph)

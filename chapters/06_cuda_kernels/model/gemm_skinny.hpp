@@ -37,14 +37,19 @@ __device__ inline void load_inputs(const float* row, int i, int columns, float (
 }
 
 // [slice]
-/// A slice of inputs: 16 outputs, of which this lane has 16 bytes of rows g and g+8, times all rows of x.
-/// @param i where the lane's eight inputs begin: four for the first instruction, four for the second
+/// A slice of inputs: 16 outputs, of which this lane has 16 bytes of rows g and g+8, times all rows
+/// of x.
+/// @param i where the lane's eight inputs begin: four for the first instruction, four for the
+/// second
 template <int Tiles>
-__device__ void add_slice(const uint4 (&w)[2], const float* const (&x)[Tiles], int tiles, int i, int columns, float (&sums)[Tiles][4]) {
-  const std::uint32_t first[4]{w[0].x, w[1].x, w[0].y, w[1].y}, second[4]{w[0].z, w[1].z, w[0].w, w[1].w};
+__device__ void add_slice(const uint4 (&w)[2], const float* const (&x)[Tiles], int tiles, int i,
+                          int columns, float (&sums)[Tiles][4]) {
+  const std::uint32_t first[4]{w[0].x, w[1].x, w[0].y, w[1].y},
+      second[4]{w[0].z, w[1].z, w[0].w, w[1].w};
   float inputs[Tiles][8];
 #pragma unroll
-  for (int t = 0; t < Tiles; ++t)  // asked for together: one after the other they would take their time
+  // Asked for together: one after the other they would take their time.
+  for (int t = 0; t < Tiles; ++t)
     if (t < tiles) load_inputs(x[t], i, columns, inputs[t]);
 #pragma unroll
   for (int t = 0; t < Tiles; ++t) {

@@ -43,7 +43,8 @@ struct Rows {
 #pragma unroll
     for (int a = 0; a < Ahead; ++a)
 #pragma unroll
-      for (int o = 0; o < outputs_of_warp; ++o) pieces[a][o] = *reinterpret_cast<const uint4*>(weights[o] + i + a * Step);
+      for (int o = 0; o < outputs_of_warp; ++o)
+        pieces[a][o] = *reinterpret_cast<const uint4*>(weights[o] + i + a * Step);
 #pragma unroll
     for (int a = 0; a < Ahead; ++a)
 #pragma unroll
@@ -55,7 +56,8 @@ struct Rows {
 #pragma unroll
           for (int u = 0; u < 4; ++u)
 #pragma unroll
-            for (int o = 0; o < outputs_of_warp; ++o) sums[o * N + n] += weight<W>(pieces[a][o], v + u) * values[u];
+            for (int o = 0; o < outputs_of_warp; ++o)
+              sums[o * N + n] += weight<W>(pieces[a][o], v + u) * values[u];
         }
   }
   // [advance]
