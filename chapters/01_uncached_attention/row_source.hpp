@@ -32,15 +32,16 @@ struct RowBlock {
 };
 
 // [source]
-/// The stored rows of all G heads. Rows of a head are counted in ascending positions, from 0: for most sources a row's
-/// number is its position, but a head may also hold fewer rows than its neighbours.
+/// The stored rows of all G heads. Rows of a head are counted in ascending positions, from 0: for
+/// most sources a row's number is its position, but a head may also hold fewer rows than its
+/// neighbours.
 struct RowSource {
   virtual index_t heads() const = 0;               ///< G
   virtual index_t value_width() const = 0;         ///< W
   virtual index_t count(index_t g) const = 0;      ///< rows of head g
-  /// Rows first ... first+count-1 of head g, at most 128 and all in one block: one call for keys and values, so one look-up
-  /// of a page and one widening of its numbers. Good until this thread asks again.
-  /// A source may return a block with sums of its own.
+  /// Rows first ... first+count-1 of head g, at most 128 and all in one block: one call for keys
+  /// and values, so one look-up of a page and one widening of its numbers. Good until this thread
+  /// asks again. A source may return a block with sums of its own.
   virtual const RowBlock& block(index_t g, index_t first, index_t count) const = 0;
   virtual ~RowSource() = default;
 };
@@ -72,8 +73,8 @@ struct Visible {
 inline constexpr index_t no_window = std::numeric_limits<index_t>::max();
 
 // [mask]
-/// The causal mask: a token sees itself and those before it; of these the nearest `window`, itself counted, and the first
-/// `sinks`. As long as that is everything, it is one range.
+/// The causal mask: a token sees itself and those before it; of these the nearest `window`, itself
+/// counted, and the first `sinks`. As long as that is everything, it is one range.
 struct CausalMask {
   index_t position;  ///< of the first token
   index_t window = no_window;
@@ -82,7 +83,8 @@ struct CausalMask {
   /// Of the token at position + t.
   Visible operator()(index_t t) const {
     const index_t end = position + t + 1;
-    return end - std::min(end, sinks) <= window ? Visible{0, end} : Visible{end - window, end, sinks};
+    return end - std::min(end, sinks) <= window ? Visible{0, end}
+                                                : Visible{end - window, end, sinks};
   }
 };
 // [mask]
