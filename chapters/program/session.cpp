@@ -6,6 +6,7 @@
 #include <fstream>
 #include <iostream>
 
+#include "common/checkpoint/checkpoint_directory.hpp"
 #include "common/files/error.hpp"
 #include "common/tensor/parallel.hpp"
 #include "common/text/table.hpp"
@@ -45,7 +46,7 @@ std::filesystem::path shipped_gqa() { return std::filesystem::path(KV_DATA) / "t
 std::filesystem::path shipped_mla() { return std::filesystem::path(KV_DATA) / "tiny-mla"; }
 
 std::filesystem::path model_directory(const Arguments& arguments) {
-  return arguments.has("--model") ? std::filesystem::path(arguments.text("--model")) : shipped_gqa();
+  return checkpoint_directory(arguments.has("--model") ? std::filesystem::path(arguments.text("--model")) : shipped_gqa());
 }
 
 Checkpoint open_checkpoint(const Arguments& arguments) { return Checkpoint(model_directory(arguments)); }

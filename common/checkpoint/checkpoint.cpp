@@ -8,6 +8,7 @@
 #include <optional>
 #include <set>
 
+#include "common/checkpoint/checkpoint_directory.hpp"
 #include "common/checkpoint/safetensors.hpp"
 #include "common/files/error.hpp"
 #include "common/files/mapped_file.hpp"
@@ -86,17 +87,10 @@ bool is_there(const fs::path& path) {
   return fs::exists(path, ignored);
 }
 
-fs::path existing_directory(const fs::path& directory) {
-  std::error_code ignored;
-  if (fs::is_directory(directory, ignored)) return directory;
-  throw Error(directory.string() + (is_there(directory) ? ": is not a directory" : ": no such directory") +
-              "; give a Hugging Face checkpoint: config.json and model.safetensors in one directory");
-}
-
 }  // namespace
 
 Checkpoint::Files::Files(const fs::path& where)
-    : directory(existing_directory(where)), config(Json::read(directory / "config.json")) {
+    : directory(checkpoint_directory(where)), config(Json::read(directory / "config.json")) {
   if (is_there(directory / "model.safetensors"))
     open_single();
   else if (is_there(directory / "model.safetensors.index.json"))

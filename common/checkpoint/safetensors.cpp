@@ -41,6 +41,8 @@ std::string_view text(std::span<const std::byte> bytes) {
 std::string_view header_text(std::span<const std::byte> file, const std::string& where) {
   if (text(file).starts_with("version https://git-lfs"))
     throw Error(where + ": is a Git LFS pointer, not the file itself; run: git lfs pull");
+  if (text(file).starts_with("GGUF"))
+    throw Error(where + ": is a GGUF file, which is not read; download the model's .safetensors files");
   if (file.size() < length_bytes + 2)
     throw Error(where + ": is no safetensors file: it has only " + std::to_string(file.size()) +
                 " bytes; download it again");

@@ -16,6 +16,8 @@ namespace {
 using Library = nlohmann::ordered_json;
 
 constexpr std::size_t max_depth = 64;  // real files have fewer than 10 levels; trees are destroyed recursively
+// The largest published files are tokenizers of 262k tokens: 34 MB, 2.3 million values and keys.
+constexpr std::size_t max_bytes = std::size_t{64} << 20, max_values = 4'000'000;
 
 struct Member;
 
@@ -100,6 +102,7 @@ class TreeBuilder : public nlohmann::json_sax<Library> {
  private:
   template <class T>
   bool add(T value) {
+    if (!count()) return false;
     next().held = std::move(value);
     return true;
   }
@@ -108,6 +111,7 @@ class TreeBuilder : public nlohmann::json_sax<Library> {
   bool open(T container) {
     if (open_.size() == max_depth)
       return stop("is not accepted: nested deeper than " + std::to_string(max_depth) + " levels");
+    if (!count()) return false;
     Value& value = next();
     value.held = std::move(container);
     open_.push_back(&value);  // stays where it is: its own container grows only after it is closed
@@ -132,13 +136,26 @@ class TreeBuilder : public nlohmann::json_sax<Library> {
     return stop("is not accepted: the key " + excerpt(key(*twice)) + " appears twice in one object");
   }
 
+  /// Two bytes of text can become sixty of memory.
+  bool count() {
+    return ++values_ <= max_values || stop("is not accepted: it holds more than " + std::to_string(max_values) + " values");
+  }
+
   bool stop(std::string why) {
     problem = std::move(why);
     return false;
   }
 
   std::vector<Value*> open_;
+  std::size_t values_ = 0;
 };
+
+/// What stands in the place of a file that was not downloaded.
+std::string_view other_content(std::string_view text) {
+  if (text.starts_with("version https://git-lfs.github.com/")) return "is a Git LFS pointer, not the file itself; run: git lfs pull";
+  if (text.starts_with("<!") || text.starts_with("<html")) return "is a web page, not the file itself; download it again";
+  return {};
+}
 
 /// The name of what a value holds, as a user says it.
 std::string kind(const Value& value) {
@@ -215,7 +232,13 @@ Json Json::parse(std::string_view text, std::string where) {
   return Json(std::make_shared<const Node>(Node{root, nullptr, nullptr, 0, std::move(document)}));
 }
 
-Json Json::read(const std::filesystem::path& file) { return parse(MappedFile(file).text(), file.string()); }
+Json Json::read(const std::filesystem::path& file) {
+  const MappedFile mapped(file);
+  if (mapped.bytes().size() > max_bytes)
+    throw Error(file.string() + ": has " + std::to_string(mapped.bytes().size()) + " bytes; the most for a file of JSON is " + std::to_string(max_bytes));
+  if (const std::string_view other = other_content(mapped.text()); !other.empty()) throw Error(file.string() + ": " + std::string(other));
+  return parse(mapped.text(), file.string());
+}
 
 bool Json::is_null() const { return std::holds_alternative<std::monostate>(node_->value->held); }
 bool Json::is_object() const { return std::holds_alternative<Object>(node_->value->held); }

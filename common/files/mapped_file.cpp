@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
@@ -59,6 +60,13 @@ void leave(const MappedFile* file) {
     if (const MappedFile* found = file; place.compare_exchange_strong(found, nullptr)) return;
 }
 
+/// The end of a path in plain ASCII: a name could steer the terminal, and a handler has no means to tell one character from another.
+std::string_view plain(std::string_view path, std::span<char> room) {
+  path = path.substr(path.size() - std::min(path.size(), room.size()));
+  std::ranges::transform(path, room.begin(), [](char c) { return c >= ' ' && c <= '~' ? c : '?'; });
+  return {room.data(), path.size()};
+}
+
 /// To standard error, as a handler may.
 void say(std::string_view text) {
   while (!text.empty()) {
@@ -73,8 +81,9 @@ void on_bus_error(int, siginfo_t* info, void*) {
   for (const auto& place : mapped) {
     const MappedFile* const file = place.load();
     if (!file || address < file->bytes().data() || address >= file->bytes().data() + file->bytes().size()) continue;
+    std::array<char, 400> room;
     say("kvbook: error: ");
-    say(file->path().native());
+    say(plain(file->path().native(), room));
     say(": was shortened, or its disk failed, while it was being read: copy it again and start anew\n");
     ::_exit(1);
   }

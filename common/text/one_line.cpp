@@ -27,14 +27,18 @@ std::string shown(std::string_view bytes) {
 
 bool is_inside_a_character(std::string_view text, std::size_t at) { return (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80; }
 
+/// The beginning and the end of what is too long. No character has more than three bytes behind its first.
+std::string shortened(std::string_view text) {
+  if (text.size() <= most_bytes) return std::string(text);
+  std::size_t head = most_bytes - bytes_of_the_end, tail = text.size() - bytes_of_the_end;
+  for (int i = 0; i < 3 && is_inside_a_character(text, head); ++i) --head;
+  for (int i = 0; i < 3 && is_inside_a_character(text, tail); ++i) ++tail;
+  return std::string(text.substr(0, head)) + " [...] " + std::string(text.substr(tail));
+}
+
 }  // namespace
 
-std::string one_line(std::string_view message) {
-  if (message.size() <= most_bytes) return shown(message);
-  std::size_t head = most_bytes - bytes_of_the_end, tail = message.size() - bytes_of_the_end;
-  while (head > 0 && is_inside_a_character(message, head)) --head;
-  while (tail < message.size() && is_inside_a_character(message, tail)) ++tail;
-  return shown(message.substr(0, head)) + " [...] " + shown(message.substr(tail));
-}
+// Twice: what is no character becomes three bytes.
+std::string one_line(std::string_view message) { return shortened(shown(shortened(message))); }
 
 }  // namespace kv

@@ -144,18 +144,7 @@ void Tokenizer::Tables::encode_normalized(std::string_view text, bool starts_tex
   }
 }
 
-namespace {
-constexpr std::uintmax_t largest_file = 64 << 20;  // bytes; the largest published one has 33 MB
-
-Json read_file(const std::filesystem::path& file) {
-  std::error_code missing;  // the reader says it better
-  if (const auto size = std::filesystem::file_size(file, missing); !missing && size > largest_file)
-    throw Error(file.string() + ": has " + std::to_string(size) + " bytes: a tokenizer has at most 64 MiB");
-  return Json::read(file);
-}
-}  // namespace
-
-Tokenizer::Tokenizer(const std::filesystem::path& file) : Tokenizer(read_file(file)) {}
+Tokenizer::Tokenizer(const std::filesystem::path& file) : Tokenizer(Json::read(file)) {}
 Tokenizer::Tokenizer(const Json& file) : tables_(std::make_unique<const Tables>(file)) {}
 Tokenizer::~Tokenizer() = default;
 Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;

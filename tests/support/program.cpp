@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <spawn.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "tests/support/temporary.hpp"
@@ -9,6 +10,11 @@
 extern char** environ;
 
 namespace kv::test {
+namespace {
+
+double seconds(const timeval& time) { return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) * 1e-6; }
+
+}  // namespace
 
 Finished run_program(const std::vector<std::string>& words, std::string_view input, const std::string& out_file) {
   const TemporaryDirectory directory;
@@ -27,9 +33,10 @@ Finished run_program(const std::vector<std::string>& words, std::string_view inp
   posix_spawn_file_actions_destroy(&files);
   REQUIRE(failure == 0);
   int status = 0;
-  REQUIRE(waitpid(process, &status, 0) == process);
+  struct rusage used {};
+  REQUIRE(wait4(process, &status, 0, &used) == process);
   return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), out_file.empty() ? contents_of(out) : "",
-          contents_of(err)};
+          contents_of(err), seconds(used.ru_utime) + seconds(used.ru_stime), static_cast<std::size_t>(used.ru_maxrss) * 1024};
 }
 
 }  // namespace kv::test

@@ -11,6 +11,8 @@ namespace kv::test {
 struct Finished {
   int exit_code;  ///< 128 + the signal when one ended it
   std::string out, err;
+  double cpu_seconds = 0;      ///< user and system, of all its threads
+  std::size_t peak_bytes = 0;  ///< of memory that was resident, and no less than the test's own when it started the program
 };
 
 /// Runs to the end.
