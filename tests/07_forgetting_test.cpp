@@ -393,6 +393,30 @@ TEST_CASE("kept rows are the rows of a cache that never had the others, whatever
   CHECK(kept.positions(1)[199] == 299);
 }
 
+TEST_CASE("the example of the chapter", "[forgetting]") {
+  const std::vector<std::vector<float>> weights{{1.0f}, {0.7f, 0.3f}, {0.6f, 0.1f, 0.3f}, {0.1f, 0.3f, 0.2f, 0.4f}};
+  const std::vector<Token> tokens{0, 1, 2, 2};
+  const auto policy_after_four = [&](const std::string& name, double mass) {
+    KeptRows rows({.heads = 1, .key_width = 4, .value_offset = 4, .value_width = 1}, 4);
+    auto policy = policy_of(name, 4, mass)(1);
+    for (index_t t = 0; t < 4; ++t) {
+      Tensor<3> query = zeros<3>({1, 1, 4}), key = zeros<3>({1, 1, 4});
+      key(0, 0, t) = 1.0f;
+      for (index_t s = 0; s <= t; ++s) query(0, 0, s) = std::log(weights[t][s]);
+      rows.append(key, zeros<3>({1, 1, 1}), 0, t);
+      policy->after({t, tokens[t], query, rows, 1.0f});
+    }
+    policy->prompt_ends(rows);
+    return policy;
+  };
+  CHECK(policy_after_four("heavy-hitters", 0)->victims(0) == std::vector<index_t>{1});
+  CHECK(policy_after_four("lru", 0)->victims(0) == std::vector<index_t>{0});
+  CHECK(policy_after_four("fastgen", 0.84)->victims(0) == std::vector<index_t>{1, 2, 3});
+  CHECK(policy_after_four("fastgen", 0.86)->victims(0) == std::vector<index_t>{2, 3});
+  CHECK(policy_after_four("fastgen", 0.94)->victims(0) == std::vector<index_t>{2, 3});
+  CHECK(policy_after_four("fastgen", 0.96)->victims(0) != std::vector<index_t>{2, 3});
+}
+
 TEST_CASE("heavy-hitters, lru and snap choose what their papers say, in double precision", "[forgetting]") {
   const std::string name = GENERATE("heavy-hitters", "lru", "snap");
   const index_t budget = GENERATE(2, 7, 24, 90), T = 130, prompt = 110;
@@ -434,7 +458,8 @@ TEST_CASE("fastgen gives each head what its paper says, in double precision", "[
     CHECK(policy->needs() == *given);
     all_given.insert(all_given.end(), given->begin(), given->end());
   }
-  for (const HeadNeeds needs : {HeadNeeds::special, HeadNeeds::punctuation, HeadNeeds::frequent, HeadNeeds::local, HeadNeeds::everything})
+  for (const HeadNeeds needs :
+       {HeadNeeds::special, HeadNeeds::punctuation, HeadNeeds::frequent, HeadNeeds::local, HeadNeeds::everything})
     CHECK(std::ranges::count(all_given, needs) >= 1);
 }
 

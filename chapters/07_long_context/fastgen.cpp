@@ -22,8 +22,10 @@ void FastGen::after(const Attended& token) {
     notes.push_back({.kind = kind(token.token)});
     const index_t last = notes.size() - 1;
     notes[last].own = static_cast<double>(weights(g, last));
-    for (index_t s = 0; s < last; ++s)
-      (last - s < sizes_.budget / 2 ? notes[s].near : notes[s].far) += static_cast<double>(weights(g, s));
+    for (index_t s = 0; s < last; ++s) {
+      const bool is_near = last - s < sizes_.budget / 2;
+      (is_near ? notes[s].near : notes[s].far) += static_cast<double>(weights(g, s));
+    }
   }
   ++tokens_;
 }
@@ -71,8 +73,8 @@ std::vector<index_t> FastGen::victims(index_t g) const {
   const std::vector<bool> stays = kept(g, needs_[g]);
   std::vector<index_t> result;
   for (index_t s = 0; s < stays.size(); ++s) {
-    const bool is_near = needs_[g] == HeadNeeds::local && stays.size() - s < sizes_.budget / 2;  // of the token that comes
-    if (!stays[s] && !is_near) result.push_back(s);
+    const bool is_near = stays.size() - s < sizes_.budget / 2;  // to the token that comes
+    if (!stays[s] && !(is_near && needs_[g] == HeadNeeds::local)) result.push_back(s);
   }
   return result;
 }

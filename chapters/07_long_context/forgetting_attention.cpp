@@ -16,10 +16,10 @@ ForgettingAttention::ForgettingAttention(std::shared_ptr<const HeadProjection> p
 Tensor<2> ForgettingAttention::forward(const Tensor<2>& x, const Batch& batch) {
   const Heads heads = projection_->project(x, positions(batch, *this));
   const float scale = 1.0f / std::sqrt(static_cast<float>(projection_->sizes().key_width));
-  return projection_->output(
-      attend_forgetting(heads.queries, batch, caches_, scale, [&](KeptRows& rows, index_t n, index_t position) {
-        rows.append(heads.keys, heads.values, n, position);
-      }));
+  const auto append = [&](KeptRows& rows, index_t n, index_t position) {
+    rows.append(heads.keys, heads.values, n, position);
+  };
+  return projection_->output(attend_forgetting(heads.queries, batch, caches_, scale, append));
 }
 // [forward]
 

@@ -15,11 +15,14 @@ std::vector<index_t> consecutive(index_t first, index_t count) {
 }  // namespace
 
 ForgettingCache::ForgettingCache(const ForgettingSizes& sizes, MakePolicy make_policy)
-    : sizes_(sizes), make_policy_(std::move(make_policy)), rows_(sizes.layout, sizes.room), policy_(make_policy_(sizes.layout.heads)) {}
+    : sizes_(sizes),
+      make_policy_(std::move(make_policy)),
+      rows_(sizes.layout, sizes.room),
+      policy_(make_policy_(sizes.layout.heads)) {}
 
 // [attend]
-Tensor<3> ForgettingCache::attend(const Tensor<3>& query, float scale, std::optional<Token> token,
-                                  const std::function<void(KeptRows& rows, index_t position)>& append) {
+Tensor<3> ForgettingCache::attend(const Tensor<3>& query, float scale,
+                                  std::optional<Token> token, const AppendRow& append) {
   leave_window();
   give_up();
   append(rows_, length_);
@@ -67,14 +70,16 @@ StateBytes ForgettingCache::bytes() const {
 }
 
 // [batch]
-Tensor<3> attend_forgetting(const Tensor<3>& queries, const Batch& batch, std::vector<ForgettingCache>& caches, float scale,
-                            const AppendRow& append) {
-  Tensor<3> mixed = empty<3>({queries.shape(0), queries.shape(1), caches.front().rows().value_width()});
+Tensor<3> attend_forgetting(const Tensor<3>& queries, const Batch& batch,
+                            std::vector<ForgettingCache>& caches, float scale,
+                            const AppendRowOf& append) {
+  const index_t H = queries.shape(1), W = caches.front().rows().value_width();
+  Tensor<3> mixed = empty<3>({queries.shape(0), H, W});
   for (const auto& [sequence, first, count, position, tokens] : batch)
-    for (index_t t = 0; t < count; ++t) {
-      const std::optional<Token> token = t < tokens.size() ? std::optional(tokens[t]) : std::nullopt;
-      put_rows(mixed, first + t, caches.at(sequence).attend(rows(queries, first + t, 1), scale, token,
-                                                            [&](KeptRows& rows, index_t at) { append(rows, first + t, at); }));
+    for (index_t t = 0, n = first; t < count; ++t, ++n) {
+      const auto token = t < tokens.size() ? std::optional(tokens[t]) : std::nullopt;
+      put_rows(mixed, n, caches.at(sequence).attend(rows(queries, n, 1), scale, token,
+                                                    [&](KeptRows& rows, index_t at) { append(rows, n, at); }));
     }
   return mixed;
 }

@@ -9,9 +9,12 @@ namespace kv {
 /// What the sequences of a layer have in common.
 struct ForgettingSizes {
   RowLayout layout;
-  index_t room = 0;           ///< rows of each head that memory is taken for from the beginning
+  index_t room = 0;            ///< rows of each head that memory is taken for from the beginning
   index_t window = no_window; ///< the layer's own
 };
+
+/// Writes a token's row behind the others.
+using AppendRow = std::function<void(KeptRows& rows, index_t position)>;
 
 /// Rows of one sequence, and who gives them up.
 class ForgettingCache {
@@ -23,8 +26,7 @@ class ForgettingCache {
 
   /// A token comes: the rows that it shall not see are given up, its own is appended, and it attends.
   /// @param query (1,H,D)  @param append puts the token's row at the position it is told  @return (1,H,W)
-  Tensor<3> attend(const Tensor<3>& query, float scale, std::optional<Token> token,
-                   const std::function<void(KeptRows& rows, index_t position)>& append);
+  Tensor<3> attend(const Tensor<3>& query, float scale, std::optional<Token> token, const AppendRow& append);
   void prompt_ends();
   /// Keeps all `length` rows, or none: what was given up and what was noted of the others is also the doing of tokens that are
   /// now taken back.  @return how many tokens are remembered  @throws std::out_of_range when there are fewer
@@ -44,11 +46,11 @@ class ForgettingCache {
 };
 
 /// Writes row n of the batch behind the rows of a sequence.
-using AppendRow = std::function<void(KeptRows& rows, index_t n, index_t position)>;
+using AppendRowOf = std::function<void(KeptRows& rows, index_t n, index_t position)>;
 
 /// Appends and attends every segment, one token at a time: which rows the next one sees is not known before.
 /// @param queries (N,H,D)  @param caches one for each sequence  @return (N,H,W)
-Tensor<3> attend_forgetting(const Tensor<3>& queries, const Batch& batch, std::vector<ForgettingCache>& caches, float scale,
-                            const AppendRow& append);
+Tensor<3> attend_forgetting(const Tensor<3>& queries, const Batch& batch,
+                            std::vector<ForgettingCache>& caches, float scale, const AppendRowOf& append);
 
 }  // namespace kv

@@ -17,10 +17,10 @@ Tensor<2> ForgettingLatents::forward(const Tensor<2>& x, const Batch& batch) {
   const Tensor<2> latents = projection_->latents(x, at);
   const Tensor<3> queries = absorption_.absorb(projection_->queries(x, at));
   const float scale = 1.0f / std::sqrt(static_cast<float>(projection_->latent_sizes().key_width()));
-  return projection_->output(absorption_.lift(
-      attend_forgetting(queries, batch, caches_, scale, [&](KeptRows& rows, index_t n, index_t position) {
-        rows.append(latents, n, position);
-      })));
+  const auto append = [&](KeptRows& rows, index_t n, index_t position) {
+    rows.append(latents, n, position);
+  };
+  return projection_->output(absorption_.lift(attend_forgetting(queries, batch, caches_, scale, append)));
 }
 // [forward]
 

@@ -11,8 +11,8 @@ namespace kv {
 class ForgettingLatents : public Attention {
  public:
   /// @param room as ForgettingAttention's
-  ForgettingLatents(std::shared_ptr<const LatentProjection> projection, Absorption absorption, const Limits& limits, index_t room,
-                    const MakePolicy& make_policy);
+  ForgettingLatents(std::shared_ptr<const LatentProjection> projection, Absorption absorption, const Limits& limits,
+                    index_t room, const MakePolicy& make_policy);
 
   Tensor<2> forward(const Tensor<2>& x, const Batch& batch) override;
   void prompt_ends(index_t sequence) override { caches_.at(sequence).prompt_ends(); }

@@ -21,14 +21,14 @@ struct Attended {
 };
 
 // [policy]
-/// Chooses for one sequence in one layer. It hears of every token, one after the other, and never of chunks or batches: what
-/// it chooses depends on the tokens before and on nothing else.
+/// Chooses for one sequence in one layer. It hears of every token, one after the other, and never of
+/// chunks or batches: what it chooses depends on the tokens before and on nothing else.
 struct ForgettingPolicy {
   /// A token has attended. Every head has got its row.
   virtual void after(const Attended& token) = 0;
   /// The tokens so far were a prompt.
   virtual void prompt_ends(const RowSource& /*rows*/) {}
-  /// Rows that head g gives up now, ascending. Asked before each new row and at the end of a prompt.
+  /// Rows that head g gives up now, ascending. Asked before each new row and at a prompt's end.
   virtual std::vector<index_t> victims(index_t g) const = 0;
   /// Rows of head g have been given up: those behind them close up.
   virtual void drop(index_t g, std::span<const index_t> indices) = 0;

@@ -14,7 +14,8 @@ void KeptRows::append(const Tensor<3>& keys, const Tensor<3>& values, index_t n,
   require_shape("append: values (N,G,W)", values, {keys.shape(0), layout_.heads, layout_.value_width});
   for (index_t g = 0; g < layout_.heads; ++g) {
     auto& [rows, positions] = heads_[g];
-    for (const std::span<const float> part : {row(keys, n, g), row(values, n, g)}) rows.insert(rows.end(), part.begin(), part.end());
+    for (const std::span<const float> part : {row(keys, n, g), row(values, n, g)})
+      rows.insert(rows.end(), part.begin(), part.end());
     positions.push_back(position);
   }
 }
@@ -50,8 +51,9 @@ StateBytes KeptRows::bytes() const {
 // [block]
 const RowBlock& KeptRows::block(index_t g, index_t first, index_t count) const {
   thread_local RowBlock block;
-  const RowsView keys{heads_[g].rows.data(), layout_.width(), heads_[g].positions.size(), layout_.key_width};
-  const RowsView values{keys.data + layout_.value_offset, keys.stride, keys.count, layout_.value_width};
+  const index_t width = layout_.width(), rows = heads_[g].positions.size();
+  const RowsView keys{heads_[g].rows.data(), width, rows, layout_.key_width};
+  const RowsView values{keys.data + layout_.value_offset, width, rows, layout_.value_width};
   block.pieces.assign(1, {slice(keys, first, count), slice(values, first, count)});
   return block;
 }

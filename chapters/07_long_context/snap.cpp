@@ -46,13 +46,13 @@ void Snap::after(const Attended& token) {
 
 // [policy]
 void Snap::prompt_ends(const RowSource& rows) {
-  const index_t S = rows.count(0), G = rows.heads();
+  const index_t S = rows.count(0), G = rows.heads(), T = queries_.size();
   if (S <= budget_) return;
-  Tensor<3> last = empty<3>({queries_.size(), queries_.front().shape(1), queries_.front().shape(2)});
-  for (index_t t = 0; t < queries_.size(); ++t) put_rows(last, t, queries_[t]);
-  const Tensor<3> weights = attention_weights(last, rows, {.position = S - queries_.size()}, scale_);
+  Tensor<3> last = empty<3>({T, queries_.front().shape(1), queries_.front().shape(2)});
+  for (index_t t = 0; t < T; ++t) put_rows(last, t, queries_[t]);
+  const Tensor<3> weights = attention_weights(last, rows, {.position = S - T}, scale_);
   for (index_t g = 0; g < G; ++g)
-    victims_[g] = all_but_largest(pooled(votes(weights, g, G, S - observed())), budget_ - observed());
+    victims_[g] = all_but_largest(pooled(votes(weights, g, G, S - T)), budget_ - T);
 }
 // [policy]
 

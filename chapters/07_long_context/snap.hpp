@@ -11,8 +11,8 @@ namespace kv {
 /// budget where that is less), and of the others the ones with the largest
 /// \f[ \bar A_s = \sum_{|r - s| \le 2} \; \sum_{t \,\in\, \mathrm{last}\; w} \; \sum_{h:\, g(h) = g} p_{t,h,r} \f]
 /// Of equals the older. What is generated stays, until the next prompt's end.
-/// @see Li et al. 2024, section 4 and listing 1 (SnapKV), arXiv:2404.14469. There the query heads have rows of their own, and the
-/// five neighbours' mean is taken in place of their sum.
+/// @see Li et al. 2024, section 4 and listing 1 (SnapKV), arXiv:2404.14469. There the query heads have rows of their own, and
+/// the mean of the five is taken in place of their sum.
 class Snap : public ForgettingPolicy {
  public:
   static constexpr index_t observed_tokens = 32, neighbours = 2;
