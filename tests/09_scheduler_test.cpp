@@ -94,7 +94,7 @@ TEST_CASE("200 requests, some of them cancelled: each gets what it gets alone", 
   const bool reuse = GENERATE(true, false);
   const SmallCheckpoint files;
   std::shared_ptr<PageTable> table;
-  Scheduler scheduler = scheduler_of(files.open(), {.pages = "22", .options = {.tokens_per_step = 9, .reuse = reuse, .policy = policy}}, &table);
+  Scheduler scheduler = scheduler_of(files.open(), {.pages = "16", .options = {.tokens_per_step = 9, .reuse = reuse, .policy = policy}}, &table);
   Alone alone(files.open());
   Heard heard;
   std::mt19937 random(5);
