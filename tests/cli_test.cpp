@@ -69,7 +69,7 @@ std::string list(const std::vector<Token>& tokens) {
   return text;
 }
 
-const Words commands{"tour", "stages", "generate", "chat", "compare", "bench", "logits", "inspect", "budget", "perplexity", "needle", "quantise", "tokenise"};
+const Words commands{"tour", "stages", "generate", "chat", "serve", "compare", "bench", "logits", "inspect", "budget", "perplexity", "needle", "quantise", "tokenise"};
 const std::string tiny = std::string(KV_DATA) + "/tiny-gqa";
 
 /// Names of the stages that serve the shipped GQA model, with the exact ones told apart.
@@ -709,6 +709,25 @@ TEST_CASE("chat uses all the room there is, and then refuses or forgets whole tu
   CHECK(streamed.exit_code == 0);
   CHECK(reused_tokens(streamed.out).size() == 4);
   CHECK(holds(failure_of({"chat", "--model", tiny, "--when-full", "panic"}, 2), "--when-full must be refuse or forget, not 'panic'"));
+}
+
+TEST_CASE("serve: other machines need a key, and only stages with pages serve", "[cli]") {
+  CHECK(holds(failure_of({"serve", "--host", "0.0.0.0"}, 2), "that needs --api-key"));
+  CHECK(holds(failure_of({"serve", "--host", "::"}, 2), "that needs --api-key"));
+  CHECK(holds(failure_of({"serve", "--api-key", ""}, 2), "--api-key is empty"));
+  CHECK(holds(failure_of({"serve", "--port", "65536"}, 2), "--port must be at most 65535"));
+  CHECK(holds(failure_of({"serve", "--stage", "concat"}, 2), "concat"));
+  CHECK(holds(failure_of({"serve", "--host", "256.1.1.1", "--api-key", "k"}, 1), "cannot listen on 256.1.1.1"));
+}
+
+TEST_CASE("serve: SIGTERM ends it, and that is no failure", "[cli]") {
+  const TemporaryDirectory directory;
+  const Finished server = run_program({"/bin/sh", "-c", R"("$0" serve --port 0 >"$1" & server=$!
+    until grep -q listening "$1"; do kill -0 $server || exit 9; sleep 0.05; done
+    kill -TERM $server; wait $server)", KV_PROGRAM, (directory.path() / "out").string()});
+  CAPTURE(server.err);
+  CHECK(server.exit_code == 0);
+  CHECK(holds(contents_of(directory.path() / "out"), "listening on http://127.0.0.1:"));
 }
 
 TEST_CASE("tokenise gives the ids of Hugging Face tokenizers, from a text, a file or what comes in", "[cli]") {
