@@ -78,6 +78,7 @@ class ThreadCommunicator : public Communicator {
       else
         fits = false;
     }
+    place_->meet();
     if (!fits)
       throw std::logic_error("exchange: a rank sends another number of bytes than rank " +
                              std::to_string(rank_) + " expects");
