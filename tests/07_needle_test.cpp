@@ -65,8 +65,9 @@ TEST_CASE("every stage that forgets nothing finds the needle at every depth", "[
   const std::string name = GENERATE("needle", "needle-mla");
   const index_t length = GENERATE(20, 300, 1100);  // 1100: more than two pieces
   const Checkpoint checkpoint(data(name));
-  for (const Stage& stage : stages_of_layers(family(checkpoint.config()))) {
+  for (Stage stage : stages_of_layers(family(checkpoint.config()))) {
     if (stage.equality.lossy) continue;
+    if (stage.options.has("ranks")) stage.options.set("ranks", "1");  // these models have one head
     CAPTURE(name, stage.name, length);
     Decoder decoder = make_decoder(checkpoint, stage, {.sequences = 1, .capacity = length});
     CHECK(found(data(name), decoder, length, depths) == depths);

@@ -272,7 +272,7 @@ TEST_CASE("quantise: nothing is left of what failed, and nothing is overwritten"
   CHECK(holds(refusal(small.path(), results.path() / "empty/"), "exists already"));
   fs::create_symlink("/nonexistent", results.path() / "link");
   CHECK(holds(refusal(small.path(), results.path() / "link"), "exists already"));
-  CHECK(holds(refusal(small.path(), "/nonexistent/out"), "/nonexistent/out: cannot be created: No such file or directory"));
+  CHECK(holds(refusal(small.path(), "/nonexistent/out"), "/nonexistent/out: cannot be written: No such file or directory"));
 
   // The last matrix: all others have been written when it is found.
   std::string file = contents_of(small.path() / "model.safetensors");

@@ -158,9 +158,13 @@ TEST_CASE("MPI: a rank that is killed at a random moment takes the job with it",
     const auto started = std::chrono::steady_clock::now();
     while (processes.size() < ranks && seconds_since(started) < 60.0) processes = processes_with(mark);
     REQUIRE(processes.size() == ranks);
-    std::this_thread::sleep_for(std::chrono::milliseconds(random() % 1500));
+    std::this_thread::sleep_for(std::chrono::milliseconds(random() % 1000));
     const auto begin = std::chrono::steady_clock::now();
-    const bool killed = ::kill(processes[guilty], SIGKILL) == 0;
+    if (::kill(processes[guilty], SIGKILL) != 0) {  // the job was faster than the moment: once more
+      waitpid(job, nullptr, 0);
+      --run;
+      continue;
+    }
     while (!processes_with(mark).empty() && seconds_since(begin) < 5.0) std::this_thread::sleep_for(std::chrono::milliseconds(20));
     CHECK(processes_with(mark).empty());
     // Open MPI 4.1.4 with PMIx 4.2 now and then locks itself up in PMIx_server_finalize, when all ranks are gone
@@ -175,7 +179,6 @@ TEST_CASE("MPI: a rank that is killed at a random moment takes the job with it",
     }
     const std::string said = contents_of(err);
     CAPTURE(run, ranks, guilty, said);
-    CHECK(killed);
     if (ended != 0) CHECK(took < 5.0);
     CHECK(!(WIFEXITED(status) && WEXITSTATUS(status) == 0));
     CHECK(first_line(said).starts_with("kvbook: error: "));
