@@ -192,7 +192,8 @@ Decoder load_decoder(const Checkpoint& checkpoint, const Stage& stage, const Lim
   checkpoint.on_packed([=, packed = std::size_t{0}](std::size_t bytes) mutable {
     show_progress(loading + megabytes(packed += bytes) + of_all);
   });
-  const bool of_layers = std::holds_alternative<MakeLayers>(stage.make);  // they share weights with those of another decoder
+  // Layers share weights with those of another decoder. A table of pages would count the layers of both.
+  const bool of_layers = std::holds_alternative<MakeLayers>(stage.make) && !stage.make_on_pages;
   Decoder decoder = make_decoder(checkpoint, stage, of_layers ? Limits{.sequences = 1, .capacity = limits.capacity} : limits);
   if (of_layers) require_memory(decoder.state_bytes(), limits);
   if (of_layers && limits.sequences > 1) decoder = make_decoder(checkpoint, stage, limits);
