@@ -730,6 +730,14 @@ TEST_CASE("serve: SIGTERM ends it, and that is no failure", "[cli]") {
   CHECK(holds(contents_of(directory.path() / "out"), "listening on http://127.0.0.1:"));
 }
 
+TEST_CASE("traffic: a prefix that requests share is found again", "[cli]") {
+  const Finished run = run_program({KV_PROGRAM, "traffic", "--model", tiny, "--requests", "8", "--prefixes", "1", "--prefix-tokens",
+                                    "64", "--prompt-tokens", "16", "--new-tokens", "2", "--batch", "2", "--rate", "1000", "--json"});
+  CAPTURE(run.err);
+  REQUIRE(run.exit_code == 0);
+  CHECK(Json::parse(run.out, "traffic").at("hit_rate").number() > 0.4);
+}
+
 TEST_CASE("tokenise gives the ids of Hugging Face tokenizers, from a text, a file or what comes in", "[cli]") {
   const TemporaryDirectory files;
   const std::string file = (files.path() / "text").string();

@@ -1,5 +1,8 @@
 """What chapter 9 says of traffic: runs `kvbook traffic` and writes tables. Counts do not depend on the machine, times do."""
+import datetime
 import json
+import os
+import pathlib
 import subprocess
 import sys
 import tempfile
@@ -12,11 +15,22 @@ def traffic(*options):
     return json.loads(subprocess.run([kvbook, "traffic", "--model", model, "--json", *options], check=True, capture_output=True).stdout)
 
 
+def where():
+    names = [line.split(": ", 1)[1] for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    busy = ", with other work on the machine: times say little" if os.getloadavg()[0] > 1 else ""
+    return f"tiny-gqa, {datetime.date.today()}, {names[0]}, {os.cpu_count()} cores, commit {commit}{busy}."
+
+
+measured = where()
+
+
 def write(name, head, rows):
     with open(f"docs/measured/{name}.md", "w") as file:
         file.write("| " + " | ".join(head) + " |\n|" + "---|" * len(head) + "\n")
         for row in rows:
             file.write("| " + " | ".join(row) + " |\n")
+        file.write(f'\n<div class="measured">{measured}</div>\n')
 
 
 def policies():
