@@ -32,7 +32,7 @@ document.addEventListener('DOMContentLoaded', () => {
 
 /// Every word of the query begins a word of the place; a whole word counts twice as much. docs/check reads this rule too.
 function bookPlaces(query) {
-  const terms = query.toLowerCase().match(/[a-z0-9]+/g) || [];
+  const terms = query.toLowerCase().match(/[a-z0-9]+|[\u4e00-\u9fff]+/g) || [];
   let total = null;
   for (const term of terms) {
     const found = new Map();

@@ -13,10 +13,11 @@ import sys
 
 # Of one word: in a page's title, in a section's, each time in the text.
 PAGE_TITLE, SECTION_TITLE = 40.0, 12.0
-REFERENCE = 0.5  # of the pages that are no chapters, beside a chapter
+REFERENCE = 0.5  # of the pages that are no chapters, beside a chapter; and of what a chapter has at its end
 MEMBERS = re.compile(r'<a id="(\w+)" name="\w+"></a>\n<h2 class="memtitle">.*?</span>(.*?)</h2>', re.S)
 CLASSES = re.compile(r'<a class="el" href="((?:class|struct)\w+\.html)"[^>]*>(\w+)</a>')
 HEADINGS = re.compile(r'<h([1-4])[^>]*>(.*?)</h\1>', re.S)
+TERM = re.compile(r'<li><b>(.*?)</b> (.*?): .*?<a class="el" href="([^"]*)"[^>]*>[^<]*</a></li>', re.S)
 FIGURE = re.compile(r'<object type="image/svg\+xml" data="([\w.-]+\.svg)"[^>]*></object>')
 
 
@@ -28,13 +29,14 @@ def text_of(markup):
 
 
 def words_of(text):
-    return re.findall(r"[a-z0-9]+", text.lower())
+    """Latin words and numbers, and runs of Chinese. docs/book.js has the same rule."""
+    return re.findall(r"[a-z0-9]+|[\u4e00-\u9fff]+", text.lower())
 
 
 def book_pages(folder):
     """The pages of the book in its order: the first page, chapters, then the others that docs/ has."""
     names = ["index.html"] + sorted(path.name for path in folder.glob("ch[0-9][0-9]*.html"))
-    names += [f"{page}.html" for page in ("identity", "performance", "commands")]
+    names += [f"{page}.html" for page in ("identity", "performance", "commands", "glossary")]
     return [folder / name for name in names if (folder / name).exists()]
 
 
@@ -65,6 +67,8 @@ def search_index(folder):
         weight = 1.0 if page.name.startswith("ch") else REFERENCE
         for number, (title, anchor, text) in enumerate(parts):
             place = len(places)
+            if anchor.endswith(("-letters", "-references")):
+                weight = REFERENCE
             places.append([title if number == 0 else f"{title} · {page_title}", page.name + (f"#{anchor}" if anchor else "")])
             add(index, words_of(title), place, weight * (PAGE_TITLE if number == 0 else SECTION_TITLE))
             counts = {}
@@ -72,6 +76,9 @@ def search_index(folder):
                 counts[word] = counts.get(word, 0) + 1
             for word, count in counts.items():
                 add(index, [word], place, weight * (1 + math.log(count)))
+    for term, chinese, address in TERM.findall((folder / "glossary.html").read_text()):
+        add(index, words_of(chinese), len(places), SECTION_TITLE)
+        places.append([f"{term} · {chinese}", address])
     symbols = [(name, file) for file, name in CLASSES.findall((folder / "annotated.html").read_text())]
     namespace = folder / "namespacekv.html"
     symbols += [(text_of(name), f"{namespace.name}#{anchor}") for anchor, name in MEMBERS.findall(namespace.read_text())]
