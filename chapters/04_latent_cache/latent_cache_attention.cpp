@@ -17,7 +17,8 @@ Tensor<2> LatentCacheAttention::forward(const Tensor<2>& x, const Batch& batch) 
   const std::vector<index_t> at = positions(batch, *this);
   const Tensor<3> queries = projection_->queries(x, at);
   const Tensor<2> latents = projection_->latents(x, at);
-  for (const Segment& part : batch) caches_[part.sequence].append(latents, part.first_row, part.rows);
+  for (const Segment& part : batch)
+    caches_[part.sequence].append(latents, part.first_row, part.rows);
   return projection_->output(attend_caches(queries, batch));
 }
 // [forward]

@@ -78,8 +78,9 @@ Tensor<3> attend_forgetting(const Tensor<3>& queries, const Batch& batch,
   for (const auto& [sequence, first, count, position, tokens] : batch)
     for (index_t t = 0, n = first; t < count; ++t, ++n) {
       const auto token = t < tokens.size() ? std::optional(tokens[t]) : std::nullopt;
-      put_rows(mixed, n, caches.at(sequence).attend(rows(queries, n, 1), scale, token,
-                                                    [&](KeptRows& rows, index_t at) { append(rows, n, at); }));
+      const auto append_own = [&](KeptRows& rows, index_t at) { append(rows, n, at); };
+      put_rows(mixed, n,
+               caches.at(sequence).attend(rows(queries, n, 1), scale, token, append_own));
     }
   return mixed;
 }

@@ -20,7 +20,8 @@ Tensor<2> ForgettingLatents::forward(const Tensor<2>& x, const Batch& batch) {
   const auto append = [&](KeptRows& rows, index_t n, index_t position) {
     rows.append(latents, n, position);
   };
-  return projection_->output(absorption_.lift(attend_forgetting(queries, batch, caches_, scale, append)));
+  return projection_->output(
+      absorption_.lift(attend_forgetting(queries, batch, caches_, scale, append)));
 }
 // [forward]
 

@@ -21,8 +21,8 @@ struct Attended {
 };
 
 // [policy]
-/// Chooses for one sequence in one layer. It hears of every token, one after the other, and never of
-/// chunks or batches: what it chooses depends on the tokens before and on nothing else.
+/// Chooses for one sequence in one layer. It hears of every token, one after the other, and never
+/// of chunks or batches: what it chooses depends on the tokens before and on nothing else.
 struct ForgettingPolicy {
   /// A token has attended. Every head has got its row.
   virtual void after(const Attended& token) = 0;

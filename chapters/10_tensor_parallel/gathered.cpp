@@ -41,9 +41,17 @@ GatheredFeedForward::GatheredFeedForward(const Checkpoint& checkpoint, const Swi
 }
 
 // [feed_forward]
-Tensor<2> GatheredFeedForward::own_hidden(const Tensor<2>& x) const { return swiglu((*gate_)(x), (*up_)(x)); }
-Tensor<2> GatheredFeedForward::gathered_hidden(const Tensor<2>& own) const { return gather_columns(line_, own, hidden_); }
-Tensor<2> GatheredFeedForward::own_outputs(const Tensor<2>& hidden) const { return (*down_)(hidden); }
+Tensor<2> GatheredFeedForward::own_hidden(const Tensor<2>& x) const {
+  return swiglu((*gate_)(x), (*up_)(x));
+}
+
+Tensor<2> GatheredFeedForward::gathered_hidden(const Tensor<2>& own) const {
+  return gather_columns(line_, own, hidden_);
+}
+
+Tensor<2> GatheredFeedForward::own_outputs(const Tensor<2>& hidden) const {
+  return (*down_)(hidden);
+}
 
 Tensor<2> GatheredFeedForward::forward(const Tensor<2>& x) const {
   return gather_columns(line_, own_outputs(gathered_hidden(own_hidden(x))), outputs_);
