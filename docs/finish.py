@@ -2,8 +2,9 @@
 """docs/finish.py HTML_FOLDER: what Doxygen leaves out of the book.
 
 Figures become images: they follow the page's dark switch and not the system's, and say in words
-what they show. Every listing says which file it is from. And an index for the search box, of the
+what they show. Every listing says which file it is from, and marks what is new in it. And an index for the search box, of the
 book's sections first and of its symbols after them."""
+import difflib
 import html
 import json
 import math
@@ -18,6 +19,7 @@ MEMBERS = re.compile(r'<a id="(\w+)" name="\w+"></a>\n<h2 class="memtitle">.*?</
 CLASSES = re.compile(r'<a class="el" href="((?:class|struct)\w+\.html)"[^>]*>(\w+)</a>')
 HEADINGS = re.compile(r'<h([1-4])[^>]*>(.*?)</h\1>', re.S)
 TERM = re.compile(r'<li><b>(.*?)</b> (.*?): .*?<a class="el" href="([^"]*)"[^>]*>[^<]*</a></li>', re.S)
+LINE = re.compile(r'<div class="line">.*?</div>')
 FIGURE = re.compile(r'<object type="image/svg\+xml" data="([\w.-]+\.svg)"[^>]*></object>')
 
 
@@ -96,23 +98,39 @@ def sources(folder):
     """The Markdown of every page of the book, by the name that its title gives it."""
     root = pathlib.Path(__file__).resolve().parents[1]
     result = {"index.html": root / "docs/index.md"}
-    for file in [*root.glob("chapters/*/chapter.md"), *root.glob("docs/*.md")]:
+    for file in [*root.glob("chapters/**/chapter.md"), *root.glob("docs/*.md")]:
         name = re.search(r"\{#(\w+)\}", file.read_text().split("\n", 1)[0])
         if name and name[1] != "mainpage":
             result[f"{name[1]}.html"] = file
     return {page: result[page.name] for page in book_pages(folder)}
 
 
+def new_lines_marked(listing, before):
+    """Marks the lines that the listing `before` has not, unless that is nearly all of them."""
+    new, old = LINE.findall(listing), LINE.findall(before)
+    same = difflib.SequenceMatcher(None, [text_of(line) for line in old], [text_of(line) for line in new], autojunk=False)
+    kept = {place for _, start, size in same.get_matching_blocks() for place in range(start, start + size)}
+    if len(kept) < len(new) / 5:
+        return listing
+    places = iter(range(len(new)))
+    return LINE.sub(lambda line: line[0] if next(places) in kept else line[0].replace('class="line"', 'class="line new"', 1), listing)
+
+
 def listings_with_files(folder):
-    """Listings of a page stand in the order of its source: snippets and fenced blocks."""
+    """Listings of a page stand in the order of its source: snippets and fenced blocks. One that comes after a mere "Now:" takes
+    the place of the one before: its new lines are marked."""
     for page, source in sources(folder).items():
-        files = [found[1] for found in re.finditer(r"^@snippet (\S+) \S+|^```\w+\n.*?^```", source.read_text(), re.M | re.S)]
+        listings = list(re.finditer(r"^@snippet (\S+) .+?$|^```\w+\n.*?^```", source.read_text(), re.M | re.S))
         parts = page.read_text().split('<div class="fragment">')
-        if len(parts) - 1 != len(files):
-            sys.exit(f"{page.name} has {len(parts) - 1} listings, {source.name} asks for {len(files)}")
-        text = parts[0]
-        for file, part in zip(files, parts[1:]):
-            text += (f'<div class="listing-file">{file}</div>' if file else "") + '<div class="fragment">' + part
+        if len(parts) - 1 != len(listings):
+            sys.exit(f"{page.name} has {len(parts) - 1} listings, {source.name} asks for {len(listings)}")
+        text, end, before = parts[0], 0, ""
+        for listing, part in zip(listings, parts[1:]):
+            code, mark, rest = part.partition("<!-- fragment -->")
+            now = source.read_text()[end:listing.start()].strip() == "Now:"
+            text += (f'<div class="listing-file">{listing[1]}</div>' if listing[1] else "") + '<div class="fragment">'
+            text += (new_lines_marked(code, before) if now else code) + mark + rest
+            end, before = listing.end(), code
         page.write_text(text)
 
 
