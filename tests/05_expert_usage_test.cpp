@@ -5,6 +5,7 @@
 #include "chapters/models/mixture_config.hpp"
 #include "chapters/studies/expert_usage.hpp"
 #include "chapters/studies/heat_map.hpp"
+#include "chapters/studies/stage_colours.hpp"
 #include "common/files/npy.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/decoders.hpp"
@@ -93,13 +94,17 @@ TEST_CASE("parameters of published mixtures", "[usage]") {
 TEST_CASE("a heat map has a cell for every number, and says which", "[usage]") {
   HeatMap map{.title = "a < b", .column_label = "expert", .row_names = {"one", "two"}, .cells = {{0, 1, 2}, {3, 4, 5}}, .least = 0, .most = 5, .unit = "tokens"};
   const std::string figure = svg(map);
-  CHECK(count(figure, "<title>") == 6);
+  CHECK(count(figure, "<title>") == 7);  // its own, and one for each cell
   CHECK(holds(figure, "a &lt; b"));
   CHECK(holds(figure, "two, 2: 5"));
   CHECK(figure.starts_with("<svg"));
   CHECK(holds(figure, "</svg>"));
   map.column_names = {"x", "y", "z"};
   CHECK(holds(svg(map), "two, z: 5"));
+  CHECK(!holds(svg(map), "class=\"r"));
+  map.row_names = {"one", "lru, 4,096"};
+  CHECK(holds(svg(map), "class=\"r1\""));
+  CHECK(holds(svg(map), ".r1{fill:" + std::string(stage_colour("lru")->light) + "}"));
   map.column_names.pop_back();
   CHECK_THROWS_AS(svg(map), std::invalid_argument);
   map.column_names.clear();
@@ -108,4 +113,17 @@ TEST_CASE("a heat map has a cell for every number, and says which", "[usage]") {
   map.row_names = {"one", "two"};
   map.cells[1].pop_back();
   CHECK_THROWS_AS(svg(map), std::invalid_argument);
+}
+
+TEST_CASE("a stage has one colour, whatever follows its name; what is no stage has none of these", "[usage]") {
+  CHECK(stage_colour("window of 256") == stage_colour("window"));
+  CHECK(stage_colour("4 sinks and a window of 252") == stage_colour("4 sinks and a window"));
+  CHECK(stage_colour("windowed") == nullptr);
+  CHECK(stage_colour("GQA-8") == nullptr);
+  CHECK(stage_colour("naive")->light == stage_colour("preallocated")->light);
+  for (const char* name : {"uncached", "concat", "absorbed", "decompressed", "window", "streaming", "heavy-hitters", "lru", "snap", "fastgen"}) {
+    CAPTURE(name);
+    CHECK(stage_colour(name)->light != stage_colour("preallocated")->light);
+    for (std::size_t i = 0; i < 5; ++i) CHECK(stage_colour(name)->light != other_colour(i).light);
+  }
 }

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <stdexcept>
 
+#include "chapters/studies/stage_colours.hpp"
 #include "common/files/replace_file.hpp"
 
 namespace kv {
@@ -43,6 +44,17 @@ std::string text_at(double x, double y, const char* anchor, const std::string& t
   return format("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">", x, y, anchor) + escaped(text) + "</text>\n";
 }
 
+/// Rows of a stage have its colour at their left.
+std::string style(const std::vector<std::string>& row_names) {
+  std::string light, dark;
+  for (std::size_t r = 0; r < row_names.size(); ++r)
+    if (const PageColour* const colour = stage_colour(row_names[r])) {
+      light += ".r" + std::to_string(r) + "{fill:" + std::string(colour->light) + "}";
+      dark += ".r" + std::to_string(r) + "{fill:" + std::string(colour->dark) + "}";
+    }
+  return "<style>:root{color-scheme:light dark}" + light + "@media(prefers-color-scheme:dark){" + dark + "}</style>\n";
+}
+
 /// What the colours mean.
 std::string legend(const HeatMap& map, double y) {
   std::string result;
@@ -71,12 +83,15 @@ std::string svg(const HeatMap& map) {
   const int columns = static_cast<int>(map.cells[0].size()), height = top + row_height * static_cast<int>(map.cells.size()) + bottom;
   const double cell = static_cast<double>(map_width) / columns, range = map.most > map.least ? map.most - map.least : 1.0;
   std::string result = format("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" "
-                              "font-size=\"11\" fill=\"#808080\">\n", name_width + map_width + 10, height);
+                              "font-size=\"11\" fill=\"#808080\" role=\"img\">\n", name_width + map_width + 10, height);
+  result += "<title>" + escaped(map.title) + "</title>\n" + style(map.row_names);
   result += text_at(name_width, 14, "start", map.title);
   for (int c = 0; c < columns; c += std::max(1, columns / 16)) result += text_at(name_width + (c + 0.5) * cell, top - 6, "middle", column_name(map, c));
   for (int r = 0; r < static_cast<int>(map.cells.size()); ++r) {
     const double y = top + r * row_height;
-    result += text_at(name_width - 6, y + 15, "end", map.row_names[r]);
+    result += text_at(name_width - 10, y + 15, "end", map.row_names[r]);
+    if (stage_colour(map.row_names[r]))
+      result += format("<rect x=\"%d\" y=\"%.1f\" width=\"4\" height=\"%d\" class=\"r%d\"/>\n", name_width - 6, y, row_height - 1, r);
     for (int c = 0; c < columns; ++c) {
       const double value = map.cells[r][c];
       result += format("<rect x=\"%.2f\" y=\"%.1f\" width=\"%.2f\" height=\"%d\" fill=\"%s\"><title>", name_width + c * cell, y,

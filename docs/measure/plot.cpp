@@ -3,22 +3,38 @@
 #include <cmath>
 #include <cstdio>
 
+#include "chapters/studies/stage_colours.hpp"
+
 namespace kv::book {
 namespace {
 
 constexpr double width = 760, height = 430;                              // of the whole picture
 constexpr double left = 80, right = 740, top = 52, bottom = 350;         // of the plot's frame
 constexpr const char* style = R"(
-  :root { color-scheme: light dark; --ink: #24292f; --grid: #d8dee4; --c0: #c2410c; --c1: #1d6fb8; --c2: #2c8a3d; --c3: #8250df; --c4: #9a6700; }
-  @media (prefers-color-scheme: dark) {
-    :root { --ink: #d0d7de; --grid: #3d444d; --c0: #f59f6c; --c1: #6cb6ff; --c2: #6bd383; --c3: #c9a8ff; --c4: #e3b341; }
-  }
   text { fill: var(--ink); font: 13px Helvetica, Arial, sans-serif; }
   .title { font-size: 15px; font-weight: bold; }
   .small { font-size: 11px; }
   .grid { stroke: var(--grid); }
   .curve { fill: none; stroke-width: 2; }
 )";
+
+/// "--c0: #c2410c; --c1: ...", a colour for each curve: a stage's own, another one for what is no stage.
+std::string curve_colours(const std::vector<Series>& all, std::string_view PageColour::* page) {
+  std::string result;
+  index_t others = 0;
+  for (index_t i = 0; i < all.size(); ++i) {
+    const PageColour* const stage = stage_colour(all[i].name);
+    const PageColour colour = stage ? *stage : other_colour(others++);
+    result += " --c" + std::to_string(i) + ": " + std::string(colour.*page) + ";";
+  }
+  return result;
+}
+
+std::string colours(const std::vector<Series>& all) {
+  return "\n  :root { color-scheme: light dark; --ink: #24292f; --grid: #d8dee4;" + curve_colours(all, &PageColour::light) +
+         " }\n  @media (prefers-color-scheme: dark) {\n    :root { --ink: #d0d7de; --grid: #3d444d;" +
+         curve_colours(all, &PageColour::dark) + " }\n  }";
+}
 
 std::string escaped(const std::string& text) {
   std::string result;
@@ -123,7 +139,7 @@ std::string grid(const Axis& x, const Axis& y) {
 
 /// A mark that differs in shape too, for readers who cannot tell the colours apart.
 std::string mark(index_t number, double x, double y) {
-  const std::string fill = " style=\"fill:var(--c" + std::to_string(number % 5) + ")\"/>\n";
+  const std::string fill = " style=\"fill:var(--c" + std::to_string(number) + ")\"/>\n";
   switch (number % 3) {
     case 0: return format("<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\"", x, y) + fill;
     case 1: return format("<rect x=\"%.1f\" y=\"%.1f\" width=\"7\" height=\"7\"", x - 3.5, y - 3.5) + fill;
@@ -138,7 +154,7 @@ std::string curve(index_t number, const Series& series, const Axis& x, const Axi
     points += format("%.1f,%.1f ", x.place(point.x), y.place(point.y));
     marks += mark(number, x.place(point.x), y.place(point.y));
   }
-  return "<polyline class=\"curve\" style=\"stroke:var(--c" + std::to_string(number % 5) + ")\" points=\"" + points +
+  return "<polyline class=\"curve\" style=\"stroke:var(--c" + std::to_string(number) + ")\" points=\"" + points +
          "\"/>\n" + marks;
 }
 
@@ -158,7 +174,7 @@ std::string svg(const Plot& plot, const std::string& footnote) {
   const Axis x = x_axis(plot), y = y_axis(plot);
   std::string text = format("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %g %g\" width=\"%g\" height=\"%g\" role=\"img\">\n",
                             width, height, width, height);
-  text += "<title>" + escaped(plot.title) + "</title>\n<style>" + style + "</style>\n";
+  text += "<title>" + escaped(plot.title) + "</title>\n<style>" + colours(plot.series) + style + "</style>\n";
   text += text_at(left, 20, "start", "title", plot.title) + legend(plot.series) + grid(x, y);
   for (index_t i = 0; i < plot.series.size(); ++i) text += curve(i, plot.series[i], x, y);
   text += text_at((left + right) / 2, bottom + 40, "middle", "", plot.x_label);

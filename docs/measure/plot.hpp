@@ -13,7 +13,7 @@ struct Point {
   double x, y;
 };
 
-/// One curve. Curves get their colours and marks in order.
+/// One curve. A stage has a colour of its own, by its name; marks are given in order.
 struct Series {
   std::string name;
   std::vector<Point> points;
