@@ -163,7 +163,7 @@ std::string legend(const std::vector<Series>& all) {
   double x = left;
   for (index_t i = 0; i < all.size(); ++i) {
     result += mark(i, x + 5, top - 14) + text_at(x + 16, top - 10, "start", "", all[i].name);
-    x += 36 + 7.2 * static_cast<double>(all[i].name.size());
+    x += 26 + 6.4 * static_cast<double>(all[i].name.size());
   }
   return result;
 }
