@@ -38,7 +38,7 @@ def words_of(text):
 def book_pages(folder):
     """The pages of the book in its order: the first page, chapters, then the others that docs/ has."""
     names = ["index.html"] + sorted(path.name for path in folder.glob("ch[0-9][0-9]*.html"))
-    names += [f"{page}.html" for page in ("identity", "performance", "commands", "glossary")]
+    names += [f"{page}.html" for page in ("identity", "performance", "commands", "extending", "glossary")]
     return [folder / name for name in names if (folder / name).exists()]
 
 
@@ -120,7 +120,7 @@ def listings_with_files(folder):
     """Listings of a page stand in the order of its source: snippets and fenced blocks. One that comes after a mere "Now:" takes
     the place of the one before: its new lines are marked."""
     for page, source in sources(folder).items():
-        listings = list(re.finditer(r"^@snippet (\S+) .+?$|^```\w+\n.*?^```", source.read_text(), re.M | re.S))
+        listings = list(re.finditer(r"^@snippet (\S+) .+?$|^```\w*\n.*?^```$", source.read_text(), re.M | re.S))
         parts = page.read_text().split('<div class="fragment">')
         if len(parts) - 1 != len(listings):
             sys.exit(f"{page.name} has {len(parts) - 1} listings, {source.name} asks for {len(listings)}")
