@@ -121,10 +121,11 @@ void count_devices(Report& report) {
 }
 
 /// What this machine can do: of the thread that measures, or of two at once.
-/// @param bytes that each rank reads in a step: the rate is that of as many, which may or may not stay in a cache
+/// @param bytes that each rank reads in a step: the rate is that of as many, up to a GB: they may or may not stay in a cache
 DeviceRates local_rates(index_t ranks, double bytes) {
   constexpr index_t inputs = 2048, most_outputs = 16384, rounds = 20;
-  const index_t all_outputs = static_cast<index_t>(bytes) / (inputs * 2) + 1;
+  constexpr double most_bytes = 1 << 30;  // no cache holds as many
+  const index_t all_outputs = static_cast<index_t>(std::min(bytes, most_bytes)) / (inputs * 2) + 1;
   const index_t matrices = (all_outputs + most_outputs - 1) / most_outputs, outputs = all_outputs / matrices;
   const std::vector<std::uint16_t> weights(inputs * outputs, 0x3c00);
   const MatrixView view{weights.data(), DType::bf16, outputs, inputs, inputs, 1};
