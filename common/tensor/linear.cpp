@@ -155,19 +155,8 @@ MatrixView MatrixView::transposed() const {
   return {data, type, columns, rows, column_stride, row_stride, {}, {}, where};
 }
 
-namespace {
-
-/// @throws std::out_of_range unless the matrix has `count` more of them behind `first`
-void require_slice(const char* label, index_t first, index_t count, index_t all) {
-  if (first > all || count > all - first)
-    throw std::out_of_range(std::string(label) + ": " + std::to_string(first) + " + " + std::to_string(count) + " of " +
-                            std::to_string(all));
-}
-
-}  // namespace
-
 MatrixView MatrixView::row_slice(index_t first, index_t count) const {
-  require_slice("MatrixView::row_slice", first, count, rows);
+  require_range("MatrixView::row_slice: rows", first, count, rows);
   MatrixView slice = *this;
   slice.data = element(*this, first, 0);
   slice.rows = count;
@@ -177,7 +166,7 @@ MatrixView MatrixView::row_slice(index_t first, index_t count) const {
 }
 
 MatrixView MatrixView::column_slice(index_t first, index_t count) const {
-  require_slice("MatrixView::column_slice", first, count, columns);
+  require_range("MatrixView::column_slice: columns", first, count, columns);
   MatrixView slice = *this;
   slice.data = element(*this, 0, first);
   slice.columns = count;
