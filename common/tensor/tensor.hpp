@@ -19,6 +19,8 @@
 #include <xtensor/xtensor.hpp>
 #endif
 
+#include "common/tensor/recycler.hpp"
+
 /// kvbook: the KV cache in LLM inference, one stage at a time.
 namespace kv {
 
@@ -30,7 +32,7 @@ using Shape = std::array<index_t, N>;
 
 /// A dense row-major f32 tensor of rank N. The rank is in the type, so the compiler checks it.
 template <std::size_t N>
-using Tensor = xt::xtensor<float, N>;
+using Tensor = xt::xtensor<float, N, xt::layout_type::row_major, Recycled<float>>;
 
 /// A tensor has another shape than the function needs.
 struct ShapeError : std::invalid_argument {
