@@ -8,11 +8,11 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-PARTS = ("idea", "example", "formula", "delta", "cost", "measured", "traps", "exercises", "letters", "references")
+PARTS = ("idea", "example", "formula", "delta", "cost", "measured", "traps", "try", "letters", "references")
 HEADING = re.compile(r"^(#+) .*\{#([\w-]+)\}$", re.M)
 # What a part must have beside words. Measured numbers come out of files.
 CONTENTS = {"example": (r"\d", "a number"), "formula": (r"\\f[\[$]", "a formula"), "cost": (r"\\f[\[$]|^\|", "a formula or a table"),
-            "measured": (r"@include|@verbinclude|@image", "a file of docs/measured"), "exercises": (r"^1\. ", "an exercise")}
+            "measured": (r"@include|@verbinclude|@image", "a file of docs/measured"), "try": (r"^1\. ", "an exercise")}
 
 
 def parts(text):

@@ -203,10 +203,10 @@ Tensor<1> random_bias(index_t experts, unsigned seed, float low, float high) {
 
 TEST_CASE("top_k takes the largest, and of equal ones the lowest", "[router]") {
   const std::vector<float> scores{1, 3, 2, 3, 0, 3};
-  CHECK(top_k(scores, 1) == std::vector<index_t>{1});
-  CHECK(top_k(scores, 2) == std::vector<index_t>{1, 3});
-  CHECK(top_k(scores, 4) == std::vector<index_t>{1, 2, 3, 5});
-  CHECK(top_k(scores, 6) == std::vector<index_t>{0, 1, 2, 3, 4, 5});
+  CHECK(top_k(scores, 1) == List<index_t>{1});
+  CHECK(top_k(scores, 2) == List<index_t>{1, 3});
+  CHECK(top_k(scores, 4) == List<index_t>{1, 2, 3, 5});
+  CHECK(top_k(scores, 6) == List<index_t>{0, 1, 2, 3, 4, 5});
   CHECK_THROWS_AS(top_k(scores, 7), std::invalid_argument);
 }
 

@@ -26,6 +26,14 @@ const Tokenizer& tokenizer() {
   return shipped;
 }
 
+/// Waits for something that another thread brings about.
+template <class Condition>
+bool comes_true(Condition condition, std::chrono::milliseconds time = 5000ms) {
+  for (const auto end = Clock::now() + time; Clock::now() < end; std::this_thread::sleep_for(1ms))
+    if (condition()) return true;
+  return false;
+}
+
 /// Steps as an engine does, in a thread of its own; every answer is its prompt over and over. Holds a page for each answer.
 class ScriptedEngine {
  public:
@@ -74,6 +82,11 @@ class ScriptedEngine {
     changed_.notify_all();
   }
   index_t running() { return stats().running; }
+  /// Requests' answers that no step has seen.
+  index_t waiting() {
+    const std::lock_guard lock(mutex_);
+    return new_.size();
+  }
   std::uint64_t steps() { return stats().steps; }
 
   Backend backend() {
@@ -205,9 +218,7 @@ class Running {
 
   /// Waits until nobody is served.
   bool rests_within(std::chrono::milliseconds time) {
-    for (const auto end = Clock::now() + time; Clock::now() < end; std::this_thread::sleep_for(1ms))
-      if (engine.running() == 0) return true;
-    return false;
+    return comes_true([&] { return engine.running() == 0; }, time);
   }
 
   ScriptedEngine engine;
@@ -650,12 +661,11 @@ TEST_CASE("a connection serves one request after the other, also those that came
 TEST_CASE("a client that leaves frees its pages within one step, streamed or not", "[server]") {
   const bool streamed = GENERATE(false, true), reset = GENERATE(false, true);
   CAPTURE(streamed, reset);
-  Running server({}, Running::quick(), 20'000us);
+  Running server({}, Running::quick(), 50'000us);
   Connection leaving(server.port), staying(server.port);
   const std::string body = std::string(R"({"prompt":"abc","max_tokens":20000,"n":3)") + (streamed ? R"(,"stream":true})" : "}");
   leaving.send(http_post("/v1/completions", body));
-  for (const auto end = Clock::now() + 5s; server.engine.running() < 3 && Clock::now() < end;) std::this_thread::sleep_for(1ms);
-  REQUIRE(server.engine.running() == 3);
+  REQUIRE(comes_true([&] { return server.engine.running() == 3; }));
   if (streamed) leaving.receive_until("data: ");
   const std::uint64_t before = server.engine.steps();
   leaving.close(reset);
@@ -667,7 +677,7 @@ TEST_CASE("who sends and then says no more has left", "[server]") {
   Running server;
   Connection half(server.port);
   half.send(http_post("/v1/completions", R"({"prompt":"abc","max_tokens":20000})"));
-  for (const auto end = Clock::now() + 5s; server.engine.running() == 0 && Clock::now() < end;) std::this_thread::sleep_for(1ms);
+  REQUIRE(comes_true([&] { return server.engine.running() > 0; }));
   half.half_close();
   CHECK(server.rests_within(2000ms));
 }
@@ -678,7 +688,7 @@ TEST_CASE("a client that leaves before its request has begun is not served", "[s
   {
     Connection leaving(server.port);
     leaving.send(http_post("/v1/completions", R"({"prompt":"abc","max_tokens":20000})"));
-    std::this_thread::sleep_for(50ms);
+    REQUIRE(comes_true([&] { return server.engine.waiting() == 1; }));
   }
   std::this_thread::sleep_for(50ms);
   server.engine.go();
@@ -704,7 +714,7 @@ TEST_CASE("more requests than are allowed are told to come again", "[server]") {
   Connection a(server.port), b(server.port);
   a.send(http_post("/v1/completions", R"({"prompt":"abc","max_tokens":5})"));
   b.send(http_post("/v1/completions", R"({"prompt":"abc","max_tokens":5})"));
-  std::this_thread::sleep_for(50ms);
+  REQUIRE(comes_true([&] { return server.engine.waiting() == 2; }));
   const Reply refused = server.post("/v1/completions", R"({"prompt":"abc"})");
   CHECK(refused.status == 429);
   CHECK(holds(refused.headers, "Retry-After: 1"));
@@ -713,6 +723,13 @@ TEST_CASE("more requests than are allowed are told to come again", "[server]") {
   CHECK(read_reply(a.receive_all()).status == 200);
   CHECK(read_reply(b.receive_all()).status == 200);
   server.complete(R"({"prompt":"a","max_tokens":1})");
+}
+
+TEST_CASE("who has the whole answer may ask again at once", "[server]") {
+  const bool streamed = GENERATE(false, true);
+  Running server({.in_flight = 1});
+  const std::string body = std::string(R"({"prompt":"abc","max_tokens":2)") + (streamed ? R"(,"stream":true})" : "}");
+  for (int i = 0; i < 200; ++i) REQUIRE(server.post("/v1/completions", body).status == 200);
 }
 
 TEST_CASE("1,000 idle or slow connections do not keep a good client waiting", "[server]") {
@@ -779,7 +796,7 @@ TEST_CASE("an engine that ends tells its clients", "[server]") {
   Connection client(server.port);
   client.send(http_post("/v1/completions", std::string(R"({"prompt":"abc","max_tokens":20000,"n":2)") + (streamed ? R"(,"stream":true})" : "}")));
   if (streamed) client.receive_until("data: ");
-  for (const auto end = Clock::now() + 5s; server.engine.running() < 2 && Clock::now() < end;) std::this_thread::sleep_for(1ms);
+  REQUIRE(comes_true([&] { return server.engine.running() == 2; }));
   server.engine.end();
   const std::string all = client.receive_all();
   CHECK(holds(all, R"({"error":{"message":"the server is about to end","type":"server_error")"));

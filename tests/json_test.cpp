@@ -195,6 +195,15 @@ TEST_CASE("what JSON cannot say is written as something valid", "[json]") {
   CHECK(json.at("inf").is_null());
 }
 
+TEST_CASE("a copy of an object goes its own way", "[json]") {
+  JsonObject first = JsonObject().set("a", index_t{1});
+  JsonObject second = first;
+  second.set("a", index_t{2});
+  first.set("b", index_t{3});
+  CHECK(first.text(-1) == R"({"a":1,"b":3})");
+  CHECK(second.text(-1) == R"({"a":2})");
+}
+
 TEST_CASE("a key set again keeps its place and takes the new value", "[json]") {
   CHECK(JsonObject().set("a", index_t{1}).set("b", true).set("a", "x").text(-1) == R"({"a":"x","b":true})");
 }

@@ -69,7 +69,7 @@ void scatter(const float* mixed, const Tile& tile, Tensor<3>& output) {
 
 /// What each of the tile's queries sees of the rows that its head holds.
 std::span<const Visible> visible(const Tile& tile, const CausalMask& mask, index_t held) {
-  thread_local std::vector<Visible> result;
+  thread_local List<Visible> result;
   result.clear();
   for (index_t t = tile.first_token; t < tile.first_token + tile.tokens; ++t) {
     const Visible seen = mask(t);

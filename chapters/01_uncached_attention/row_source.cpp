@@ -7,7 +7,7 @@ namespace {
 
 /// Calls each(piece, offset) for what rows first ... first+count-1 of a block are made of.
 template <class Each>
-void for_pieces(const std::vector<SharedRows>& pieces, index_t first, index_t count, Each each) {
+void for_pieces(const List<SharedRows>& pieces, index_t first, index_t count, Each each) {
   index_t offset = 0;
   for (const auto& [keys, values] : pieces) {
     if (first < keys.count && offset < count) {

@@ -19,7 +19,7 @@ struct SharedRows {
 
 /// Up to 128 rows of one head, where this thread can read them: in pieces that lie together.
 struct RowBlock {
-  std::vector<SharedRows> pieces;
+  List<SharedRows> pieces;
 
   /// scores[q * stride + i] = query q . key first + i, for rows first ... first+count-1 of the block.
   /// The score of a row is the same bits wherever the row lies.  @param queries (Q,D), scaled

@@ -14,7 +14,7 @@ LatentCacheAttention::LatentCacheAttention(std::shared_ptr<const LatentProjectio
 // [forward]
 Tensor<2> LatentCacheAttention::forward(const Tensor<2>& x, const Batch& batch) {
   require_room(batch);
-  const std::vector<index_t> at = positions(batch, *this);
+  const List<index_t> at = positions(batch, *this);
   const Tensor<3> queries = projection_->queries(x, at);
   const Tensor<2> latents = projection_->latents(x, at);
   for (const Segment& part : batch)

@@ -10,7 +10,7 @@ namespace {
 
 /// A token's experts before anybody is dropped, the most likely first.
 Choices ranked(std::span<const float> logits, index_t K) {
-  std::vector<float> probabilities(logits.begin(), logits.end());
+  List<float> probabilities(logits.begin(), logits.end());
   softmax(probabilities);
   Choices wanted = choices(top_k(probabilities, K), probabilities);
   if (K > 1) normalise(wanted);
@@ -37,7 +37,7 @@ Routing CapacityRouter::route(const Tensor<2>& logits) const {
   Routing wanted, routing(N);
   for (index_t n = 0; n < N; ++n) wanted.push_back(ranked(row(logits, n), chosen_));
 
-  std::vector<index_t> taken(experts_);  // places of each expert
+  List<index_t> taken(experts_);  // places of each expert
   for (index_t rank = 0; rank < chosen_; ++rank)
     for (index_t n = 0; n < N; ++n)
       if (const Choice choice = wanted[n][rank]; taken[choice.expert] < C) {

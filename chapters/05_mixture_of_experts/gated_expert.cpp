@@ -13,7 +13,7 @@ GatedExpert::GatedExpert(std::shared_ptr<const Linear> gate, std::shared_ptr<con
 Tensor<2> GatedExpert::forward(const Tensor<2>& x) const {
   Tensor<2> y = expert_->forward(x);
   const Tensor<2> gate = (*gate_)(x);
-  const std::vector<float> factors = sigmoid({gate.data(), gate.size()});
+  const List<float> factors = sigmoid({gate.data(), gate.size()});
   for (index_t n = 0; n < y.shape(0); ++n)
     for (float& value : row(y, n)) value *= factors[n];
   return y;

@@ -1,21 +1,23 @@
 #include "chapters/05_mixture_of_experts/jobs.hpp"
 
-#include <map>
+#include <algorithm>
 
 namespace kv {
 
 // [sort]
-std::vector<Job> jobs_of(const Routing& routing, index_t first, index_t last) {
-  std::map<index_t, std::vector<Visit>> visits;  // by expert, ascending
+List<Job> jobs_of(const Routing& routing, index_t first, index_t last) {
+  List<Job> jobs;
   for (index_t n = first; n < last; ++n)
-    for (const auto& [expert, weight] : routing[n]) visits[expert].push_back({n, weight});
-  std::vector<Job> jobs;
-  for (auto& [expert, theirs] : visits) jobs.push_back({expert, std::move(theirs)});
+    for (const auto& [expert, weight] : routing[n]) {
+      auto job = std::ranges::lower_bound(jobs, expert, {}, &Job::expert);
+      if (job == jobs.end() || job->expert != expert) job = jobs.insert(job, {expert, {}});
+      job->visits.push_back({n, weight});
+    }
   return jobs;
 }
 // [sort]
 
-Tensor<2> gather(const Tensor<2>& x, const std::vector<Visit>& visits) {
+Tensor<2> gather(const Tensor<2>& x, const List<Visit>& visits) {
   Tensor<2> result = empty<2>({visits.size(), x.shape(1)});
   for (index_t i = 0; i < visits.size(); ++i) std::ranges::copy(row(x, visits[i].token), row(result, i).begin());
   return result;

@@ -14,14 +14,14 @@ struct Visit {
 /// One expert and the tokens that go to it, ascending.
 struct Job {
   index_t expert;
-  std::vector<Visit> visits;
+  List<Visit> visits;
 };
 
 /// For tokens first ... last-1, a job for every expert that one of them has chosen, ascending.
-std::vector<Job> jobs_of(const Routing& routing, index_t first, index_t last);
+List<Job> jobs_of(const Routing& routing, index_t first, index_t last);
 
 /// Rows of the visiting tokens.  @param x (N,M)  @return (visits,M)
-Tensor<2> gather(const Tensor<2>& x, const std::vector<Visit>& visits);
+Tensor<2> gather(const Tensor<2>& x, const List<Visit>& visits);
 
 /// y += weight * x. Not fused: the product of a factor 0 must be a zero, and that of a factor 1 exact.
 void add_weighted(std::span<float> y, float weight, std::span<const float> x);

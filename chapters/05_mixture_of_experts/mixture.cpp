@@ -11,8 +11,8 @@ constexpr index_t tokens_at_once = 1024;
 
 /// Threads take whole experts, with one barrier for all of them; where experts are fewer than threads, all threads work
 /// on each expert's matrices in turn.
-std::vector<Tensor<2>> run(const std::vector<Job>& jobs, const ExpertPool& experts, const Tensor<2>& x) {
-  std::vector<Tensor<2>> outputs(jobs.size());  // of each, (visits,M)
+List<Tensor<2>> run(const List<Job>& jobs, const ExpertPool& experts, const Tensor<2>& x) {
+  List<Tensor<2>> outputs(jobs.size());  // of each, (visits,M)
   for (const Job& job : jobs) experts.expert(job.expert);  // not in a thread: packing uses them all
   const index_t together = jobs.size() < threads() ? jobs.size() : 1;
   parallel_for(jobs.size(), together, [&](index_t first, index_t last) {
@@ -51,8 +51,8 @@ Tensor<2> Mixture::forward(const Tensor<2>& x) const {
   const index_t N = x.shape(0);
   Tensor<2> y = zeros<2>({N, x.shape(1)});
   for (index_t first = 0; first < N; first += tokens_at_once) {
-    const std::vector<Job> jobs = jobs_of(routing, first, std::min(N, first + tokens_at_once));
-    const std::vector<Tensor<2>> outputs = run(jobs, *experts, x);
+    const List<Job> jobs = jobs_of(routing, first, std::min(N, first + tokens_at_once));
+    const List<Tensor<2>> outputs = run(jobs, *experts, x);
     for (index_t j = 0; j < jobs.size(); ++j)
       for (index_t i = 0; i < jobs[j].visits.size(); ++i)
         add_weighted(row(y, jobs[j].visits[i].token), jobs[j].visits[i].weight, row(outputs[j], i));

@@ -22,8 +22,8 @@ NoauxTcRouter::NoauxTcRouter(Tensor<1> bias, const Options& options)
 
 // [noaux_tc]
 Choices NoauxTcRouter::choose(std::span<const float> logits) const {
-  const std::vector<float> scores = sigmoid(logits);
-  std::vector<float> biased = scores;
+  const List<float> scores = sigmoid(logits);
+  List<float> biased = scores;
   for (index_t e = 0; e < biased.size(); ++e) biased[e] += bias_(e);
 
   Choices result = choices(
@@ -34,8 +34,8 @@ Choices NoauxTcRouter::choose(std::span<const float> logits) const {
 }
 // [noaux_tc]
 
-std::vector<float> sigmoid(std::span<const float> x) {
-  std::vector<float> result(x.begin(), x.end());
+List<float> sigmoid(std::span<const float> x) {
+  List<float> result(x.begin(), x.end());
   for (float& value : result) value = -value;
   exp(result);
   for (float& value : result) value = 1.0f / (1.0f + value);

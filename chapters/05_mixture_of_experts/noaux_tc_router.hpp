@@ -29,6 +29,6 @@ class NoauxTcRouter : public TokenRouter {
 };
 
 /// \f$ 1 / (1 + e^{-x}) \f$ of every element, by the book's one exp.
-std::vector<float> sigmoid(std::span<const float> x);
+List<float> sigmoid(std::span<const float> x);
 
 }  // namespace kv

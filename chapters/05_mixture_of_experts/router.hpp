@@ -16,10 +16,10 @@ struct Choice {
 };
 
 /// The experts of one token, ascending, none twice.
-using Choices = std::vector<Choice>;
+using Choices = List<Choice>;
 
 /// The experts of N tokens.
-using Routing = std::vector<Choices>;
+using Routing = List<Choices>;
 
 struct Router {
   /// @param logits (N,E), the gate's output in f32  @return N lists of choices

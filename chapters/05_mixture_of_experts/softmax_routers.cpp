@@ -5,8 +5,8 @@
 namespace kv {
 namespace {
 
-std::vector<float> probabilities(std::span<const float> logits) {
-  std::vector<float> result(logits.begin(), logits.end());
+List<float> probabilities(std::span<const float> logits) {
+  List<float> result(logits.begin(), logits.end());
   softmax(result);
   return result;
 }
@@ -22,8 +22,8 @@ MixtralRouter::MixtralRouter(index_t experts, index_t chosen) : TokenRouter(expe
 
 // [mixtral]
 Choices MixtralRouter::choose(std::span<const float> logits) const {
-  const std::vector<index_t> experts = top_k(logits, chosen_);
-  std::vector<float> weights;
+  const List<index_t> experts = top_k(logits, chosen_);
+  List<float> weights;
   for (const index_t e : experts) weights.push_back(logits[e]);
   softmax(weights);
   Choices result;
@@ -39,7 +39,7 @@ Qwen3MoeRouter::Qwen3MoeRouter(index_t experts, index_t chosen, bool normalised)
 
 // [qwen3]
 Choices Qwen3MoeRouter::choose(std::span<const float> logits) const {
-  const std::vector<float> p = probabilities(logits);
+  const List<float> p = probabilities(logits);
   Choices result = choices(top_k(p, chosen_), p);
   if (normalised_) normalise(result);
   return result;
@@ -53,7 +53,7 @@ GreedyRouter::GreedyRouter(index_t experts, index_t chosen, float scaling)
 
 // [greedy]
 Choices GreedyRouter::choose(std::span<const float> logits) const {
-  const std::vector<float> p = probabilities(logits);
+  const List<float> p = probabilities(logits);
   Choices result = choices(top_k(p, chosen_), p);
   scale(result, scaling_);
   return result;
@@ -68,7 +68,7 @@ GroupLimitedRouter::GroupLimitedRouter(index_t experts, index_t chosen, GroupLim
 
 // [group_limited]
 Choices GroupLimitedRouter::choose(std::span<const float> logits) const {
-  const std::vector<float> p = probabilities(logits);
+  const List<float> p = probabilities(logits);
   Choices result = choices(top_k(keep_best_groups(p, limit_, best), chosen_), p);
   scale(result, scaling_);
   return result;

@@ -5,11 +5,11 @@
 namespace kv {
 
 // [top_k]
-std::vector<index_t> top_k(std::span<const float> scores, index_t k) {
+List<index_t> top_k(std::span<const float> scores, index_t k) {
   if (k > scores.size())
     throw std::invalid_argument("top_k: " + std::to_string(k) + " of " +
                                 std::to_string(scores.size()) + " scores");
-  std::vector<bool> taken(scores.size());
+  List<bool> taken(scores.size());
   for (index_t round = 0; round < k; ++round) {
     index_t best = scores.size();
     for (index_t e = 0; e < scores.size(); ++e)
@@ -17,14 +17,14 @@ std::vector<index_t> top_k(std::span<const float> scores, index_t k) {
         best = e;  // > : a tie goes to the lowest
     taken[best] = true;
   }
-  std::vector<index_t> positions;
+  List<index_t> positions;
   for (index_t e = 0; e < scores.size(); ++e)
     if (taken[e]) positions.push_back(e);
   return positions;
 }
 // [top_k]
 
-Choices choices(const std::vector<index_t>& experts, std::span<const float> scores) {
+Choices choices(const List<index_t>& experts, std::span<const float> scores) {
   Choices result;
   for (const index_t e : experts) result.push_back({e, scores[e]});
   return result;
@@ -53,15 +53,15 @@ void require_choosable(index_t experts, index_t chosen, const GroupLimit& limit)
 }
 
 // [groups]
-std::vector<float> keep_best_groups(std::span<const float> scores, const GroupLimit& limit,
+List<float> keep_best_groups(std::span<const float> scores, const GroupLimit& limit,
                                     float (*group_score)(std::span<const float>)) {
   require_choosable(scores.size(), 1, limit);
   const index_t size = scores.size() / limit.groups;
-  std::vector<float> group_scores;
+  List<float> group_scores;
   for (index_t g = 0; g < limit.groups; ++g)
     group_scores.push_back(group_score(scores.subspan(g * size, size)));
 
-  std::vector<float> masked(scores.size(), -std::numeric_limits<float>::infinity());
+  List<float> masked(scores.size(), -std::numeric_limits<float>::infinity());
   for (const index_t g : top_k(group_scores, limit.kept))
     std::copy_n(scores.begin() + static_cast<std::ptrdiff_t>(g * size), size,
                 masked.begin() + static_cast<std::ptrdiff_t>(g * size));

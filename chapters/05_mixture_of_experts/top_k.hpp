@@ -7,10 +7,10 @@ namespace kv {
 
 /// Positions of the k largest scores, ascending. Of equal scores the lowest position is taken.
 /// @throws std::invalid_argument when there are fewer than k
-std::vector<index_t> top_k(std::span<const float> scores, index_t k);
+List<index_t> top_k(std::span<const float> scores, index_t k);
 
 /// The experts with their scores as weights.
-Choices choices(const std::vector<index_t>& experts, std::span<const float> scores);
+Choices choices(const List<index_t>& experts, std::span<const float> scores);
 
 /// Divides by the sum, so that the weights add up to 1. The sum runs over ascending experts.
 /// @param epsilon added to the sum
@@ -34,7 +34,7 @@ void require_choosable(index_t experts, index_t chosen, const GroupLimit& limit)
 /// The scores with those outside the `kept` best groups replaced by \f$ -\infty \f$: 0 would win over a negative score.
 /// @param group_score of one group's scores
 /// @throws std::invalid_argument unless the groups divide the scores
-std::vector<float> keep_best_groups(std::span<const float> scores, const GroupLimit& limit,
+List<float> keep_best_groups(std::span<const float> scores, const GroupLimit& limit,
                                     float (*group_score)(std::span<const float>));
 
 }  // namespace kv

@@ -13,7 +13,7 @@ ForgettingLatents::ForgettingLatents(std::shared_ptr<const LatentProjection> pro
 
 // [forward]
 Tensor<2> ForgettingLatents::forward(const Tensor<2>& x, const Batch& batch) {
-  const std::vector<index_t> at = positions(batch, *this);
+  const List<index_t> at = positions(batch, *this);
   const Tensor<2> latents = projection_->latents(x, at);
   const Tensor<3> queries = absorption_.absorb(projection_->queries(x, at));
   const float scale = 1.0f / std::sqrt(static_cast<float>(projection_->latent_sizes().key_width()));

@@ -6,8 +6,8 @@
 
 namespace kv {
 
-std::vector<index_t> positions_in_cache(const std::vector<index_t>& positions, const StreamingSizes& sizes) {
-  std::vector<index_t> result;
+List<index_t> positions_in_cache(const List<index_t>& positions, const StreamingSizes& sizes) {
+  List<index_t> result;
   for (const index_t position : positions) result.push_back(sizes.position_in_cache(position));
   return result;
 }
@@ -21,8 +21,8 @@ StreamingAttention::StreamingAttention(std::shared_ptr<const HeadProjection> pro
 
 // [forward]
 Tensor<2> StreamingAttention::forward(const Tensor<2>& x, const Batch& batch) {
-  const std::vector<index_t> at = positions(batch, *this),
-                             in_cache = positions_in_cache(at, sizes_);
+  const List<index_t> at = positions(batch, *this),
+                      in_cache = positions_in_cache(at, sizes_);
   const Heads heads = projection_->project(x, at);
   const Tensor<3> sink_queries = at == in_cache ? heads.queries : projection_->queries(x, in_cache);
   const float scale = 1.0f / std::sqrt(static_cast<float>(projection_->sizes().key_width));

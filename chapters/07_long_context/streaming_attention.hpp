@@ -43,6 +43,6 @@ class StreamingAttention : public Attention {
 };
 
 /// The second queries' positions.
-std::vector<index_t> positions_in_cache(const std::vector<index_t>& positions, const StreamingSizes& sizes);
+List<index_t> positions_in_cache(const List<index_t>& positions, const StreamingSizes& sizes);
 
 }  // namespace kv

@@ -16,8 +16,8 @@ StreamingLatents::StreamingLatents(std::shared_ptr<const LatentProjection> proje
 // [forward]
 Tensor<2> StreamingLatents::forward(const Tensor<2>& x, const Batch& batch) {
   const LatentSizes& latent = projection_->latent_sizes();
-  const std::vector<index_t> at = positions(batch, *this),
-                             in_cache = positions_in_cache(at, sizes_);
+  const List<index_t> at = positions(batch, *this),
+                      in_cache = positions_in_cache(at, sizes_);
   const Tensor<2> latents = projection_->latents(x, at);
   const Tensor<3> queries = absorption_.absorb(projection_->queries(x, at));
   const Tensor<3> sink_queries =

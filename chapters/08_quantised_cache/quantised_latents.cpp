@@ -18,7 +18,7 @@ QuantisedLatents::QuantisedLatents(std::shared_ptr<const LatentProjection> proje
 Tensor<2> QuantisedLatents::forward(const Tensor<2>& x, const Batch& batch) {
   require_room(batch);
   const LatentSizes& sizes = projection_->latent_sizes();
-  const std::vector<index_t> at = positions(batch, *this);
+  const List<index_t> at = positions(batch, *this);
   const Tensor<3> queries = absorption_.absorb(projection_->queries(x, at));
   const Tensor<2> latents = projection_->latents(x, at);
   const float scale = 1.0f / std::sqrt(static_cast<float>(sizes.key_width()));

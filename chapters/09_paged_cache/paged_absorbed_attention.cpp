@@ -15,7 +15,7 @@ PagedAbsorbedAttention::PagedAbsorbedAttention(std::shared_ptr<const LatentProje
 // [forward]
 Tensor<2> PagedAbsorbedAttention::forward(const Tensor<2>& x, const Batch& batch) {
   const LatentSizes& sizes = projection_->latent_sizes();
-  const std::vector<index_t> at = positions(batch, *this);
+  const List<index_t> at = positions(batch, *this);
   const Tensor<3> queries = absorption_.absorb(projection_->queries(x, at));
   const Tensor<2> latents = projection_->latents(x, at);
   append(batch, [&](index_t n, index_t page, index_t i) {

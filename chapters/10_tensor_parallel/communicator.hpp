@@ -70,8 +70,8 @@ class Communicator {
 
   /// What rank 0 has, everyone has.
   void broadcast(Bytes x);
-  template <class T>
-  void broadcast(std::vector<T>& x) { broadcast(std::as_writable_bytes(std::span(x))); }
+  template <class T, class Allocator>
+  void broadcast(std::vector<T, Allocator>& x) { broadcast(std::as_writable_bytes(std::span(x))); }
 
   /// Nobody leaves before everybody has come.
   void barrier();

@@ -85,7 +85,7 @@ void GatheredMixture::add_chosen(Tensor<2>& y, const Tensor<2>& x) const {
   const Routing routing = router_->route((*gate_)(x));
   for (index_t first = 0; first < x.shape(0); first += tokens_at_once) {
     const index_t last = std::min(x.shape(0), first + tokens_at_once);
-    const std::vector<Job> jobs = jobs_of(routing, first, last);
+    const List<Job> jobs = jobs_of(routing, first, last);
     index_t visits = 0, next = 0;
     for (const Job& job : jobs) visits += job.visits.size();
     Tensor<2> own;
@@ -111,7 +111,7 @@ void GatheredMixture::add_shared(Tensor<2>& y, const Tensor<2>& x) const {
   Tensor<2> extra = shared_->own_outputs(shared_->gathered_hidden(shared_->own_hidden(x)));
   if (shared_gate_) {
     const Tensor<2> gate = (*shared_gate_)(x);
-    const std::vector<float> factors = sigmoid({gate.data(), gate.size()});
+    const List<float> factors = sigmoid({gate.data(), gate.size()});
     for (index_t n = 0; n < extra.shape(0); ++n)
       for (float& value : row(extra, n)) value *= factors[n];
   }

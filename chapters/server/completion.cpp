@@ -125,12 +125,18 @@ void Completion::ended(index_t choice, const EndedAnswer& answer) {
              : answer.finish == Finish::cancelled ? "abort" : "error";
   metrics_.ended(c.finish, seconds(Clock::now() - begin_),
                  c.tokens > 1 ? std::optional(seconds(c.last - c.first) / static_cast<double>(c.tokens - 1)) : std::nullopt);
+  if (--open_ == 0) leave();
   usage_.completion += answer.new_tokens;
   if (choice % request_.answers == 0) usage_.cached += answer.reused_tokens;
   if (answer.finish == Finish::failed || c.finish == "abort")
     fail(answer.error.empty() ? "the server is about to end" : answer.error);
   else send(choice, c.text.finish());
-  if (--open_ == 0) send_end();
+  if (open_ == 0) send_end();
+}
+
+/// Before the last words: a client that has read them may ask again at once.
+void Completion::leave() {
+  if (!std::exchange(over_, true)) --in_flight_;
 }
 
 /// One answer that cannot be given spoils the others too: a client would not know which one is missing.

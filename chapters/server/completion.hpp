@@ -35,10 +35,10 @@ std::int64_t seconds_since_1970();
 /// A client's request while it is answered. After start() the backend keeps it alive, and calls it in its own thread.
 class Completion : public std::enable_shared_from_this<Completion> {
  public:
-  /// @param in_flight counts these objects
+  /// @param in_flight counts those that are not over
   Completion(std::shared_ptr<Exchange> client, CompletionRequest request, const ServedModel& model, ServerMetrics& metrics,
              std::atomic<index_t>& in_flight);
-  ~Completion() { --in_flight_; }
+  ~Completion() { leave(); }
 
   /// @throws Error for a request that cannot be served; the client has heard nothing then
   void start(const Backend& backend);
@@ -60,6 +60,7 @@ class Completion : public std::enable_shared_from_this<Completion> {
   Request engine_request(std::vector<Token> prompt, index_t first_choice);
   bool token(index_t choice, const DrawnToken& drawn);
   void ended(index_t choice, const EndedAnswer& answer);
+  void leave();
   void fail(const std::string& error);
   ChoicePart part(index_t choice, std::string text);
   void send(index_t choice, std::string text);
@@ -77,6 +78,7 @@ class Completion : public std::enable_shared_from_this<Completion> {
   std::vector<Choice> choices_;  // answer i of prompt p is number p * answers + i
   Usage usage_;
   index_t open_;                 // choices that have not ended
+  bool over_ = false;            // its place is free for another
   bool failed_ = false;
 };
 

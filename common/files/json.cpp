@@ -29,8 +29,8 @@ struct Object {
   const Member* find(std::string_view key) const;
 };
 
-/// The library's own tree is not used: its ordered object finds a key by a linear search, and keeps the last of two
-/// equal keys in silence.
+/// What is read is not kept in the library's own tree: its ordered object finds a key by a linear search, and keeps the
+/// last of two equal keys in silence. It bounds neither depth nor number, and knows no path that an error could name.
 struct Value {
   using Array = std::vector<Value>;
   std::variant<std::monostate, bool, std::int64_t, std::uint64_t, double, std::string, Array, Object> held;
@@ -49,15 +49,11 @@ const Member* Object::find(std::string_view key) const {
   return &members[*found];
 }
 
-/// Text in quotation marks. Bytes that are not UTF-8, say half a character that a model generated, become U+FFFD.
-std::string string_literal(std::string_view text, bool ascii_only = false) {
-  return Library(text).dump(-1, ' ', ascii_only, Library::error_handler_t::replace);
-}
-
-/// The same for a one-line message on a terminal: plain ASCII and not too long, whatever the file says.
+/// Text in quotation marks for a one-line message on a terminal: plain ASCII and not too long, whatever the file says.
 std::string excerpt(std::string_view text) {
   constexpr std::size_t longest = 160;
-  return string_literal(text.substr(0, longest), true) + (text.size() > longest ? "..." : "");
+  const std::string start = Library(text.substr(0, longest)).dump(-1, ' ', true, Library::error_handler_t::replace);
+  return start + (text.size() > longest ? "..." : "");
 }
 
 /// Builds the tree from the events of the library's parser, which checks the grammar, numbers and UTF-8.
@@ -311,68 +307,37 @@ std::string Json::where() const { return node_->where(); }
 
 // ---- writing ----
 
-namespace {
+struct JsonObject::Tree {
+  Library value = Library::object();
+};
 
-using Members = std::vector<std::pair<std::string, std::string>>;
+JsonObject::JsonObject() : tree_(std::make_shared<Tree>()) {}
 
-void put(Members& members, std::string_view key, std::string value) {
-  const auto old = std::ranges::find(members, key, [](const auto& member) -> std::string_view { return member.first; });
-  if (old == members.end()) members.emplace_back(key, std::move(value));
-  else old->second = std::move(value);
-}
-
-template <class T, class TextOf>
-std::string list_text(const std::vector<T>& values, TextOf text_of) {
-  std::string list;
-  for (const T& value : values) list += (list.empty() ? "" : ",") + text_of(value);
-  return "[" + list + "]";
+template <class T>
+JsonObject& JsonObject::put(std::string_view key, const T& value) {
+  if (tree_.use_count() > 1) tree_ = std::make_shared<Tree>(*tree_);  // a copy of this object keeps what it has
+  tree_->value[std::string(key)] = value;
+  return *this;
 }
 
-}  // namespace
-
-JsonObject& JsonObject::set(std::string_view key, std::string_view value) {
-  put(members_, key, string_literal(value));
-  return *this;
-}
-JsonObject& JsonObject::set(std::string_view key, const char* value) { return set(key, std::string_view(value)); }
-JsonObject& JsonObject::set(std::string_view key, double value) {
-  put(members_, key, Library(value).dump());  // infinity and NaN, which JSON lacks, become null
-  return *this;
-}
-JsonObject& JsonObject::set(std::string_view key, index_t value) {
-  put(members_, key, std::to_string(value));
-  return *this;
-}
-JsonObject& JsonObject::set(std::string_view key, std::int64_t value) {
-  put(members_, key, std::to_string(value));
-  return *this;
-}
-JsonObject& JsonObject::set(std::string_view key, bool value) {
-  put(members_, key, value ? "true" : "false");
-  return *this;
-}
-JsonObject& JsonObject::set(std::string_view key, const JsonObject& value) {
-  put(members_, key, value.text(-1));
-  return *this;
-}
+JsonObject& JsonObject::set(std::string_view key, std::string_view value) { return put(key, value); }
+JsonObject& JsonObject::set(std::string_view key, const char* value) { return put(key, value); }
+JsonObject& JsonObject::set(std::string_view key, double value) { return put(key, value); }
+JsonObject& JsonObject::set(std::string_view key, index_t value) { return put(key, value); }
+JsonObject& JsonObject::set(std::string_view key, std::int64_t value) { return put(key, value); }
+JsonObject& JsonObject::set(std::string_view key, bool value) { return put(key, value); }
+JsonObject& JsonObject::set(std::string_view key, const JsonObject& value) { return put(key, value.tree_->value); }
 JsonObject& JsonObject::set(std::string_view key, const std::vector<JsonObject>& values) {
-  put(members_, key, list_text(values, [](const JsonObject& value) { return value.text(-1); }));
-  return *this;
+  Library list = Library::array();
+  for (const JsonObject& value : values) list.push_back(value.tree_->value);
+  return put(key, list);
 }
-JsonObject& JsonObject::set(std::string_view key, const std::vector<std::int64_t>& values) {
-  put(members_, key, list_text(values, [](std::int64_t value) { return std::to_string(value); }));
-  return *this;
-}
-JsonObject& JsonObject::set(std::string_view key, const std::vector<std::string>& values) {
-  put(members_, key, list_text(values, [](const std::string& value) { return string_literal(value); }));
-  return *this;
-}
+JsonObject& JsonObject::set(std::string_view key, const std::vector<std::int64_t>& values) { return put(key, values); }
+JsonObject& JsonObject::set(std::string_view key, const std::vector<std::string>& values) { return put(key, values); }
 
+/// Infinity and NaN, which JSON lacks, become null; bytes that are not UTF-8, say half a character, U+FFFD.
 std::string JsonObject::text(int indent) const {
-  std::string members;
-  for (const auto& [key, value] : members_) members += (members.empty() ? "" : ",") + string_literal(key) + ":" + value;
-  const std::string line = "{" + members + "}";
-  return indent < 0 ? line : Library::parse(line).dump(indent);
+  return tree_->value.dump(indent, ' ', false, Library::error_handler_t::replace);
 }
 
 }  // namespace kv

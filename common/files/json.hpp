@@ -59,6 +59,7 @@ class Json {
 /// One JSON object written key by key, in order. Numbers are printed so that they read back the same.
 class JsonObject {
  public:
+  JsonObject();
   JsonObject& set(std::string_view key, std::string_view value);
   JsonObject& set(std::string_view key, const char* value);
   JsonObject& set(std::string_view key, double value);
@@ -73,7 +74,10 @@ class JsonObject {
   std::string text(int indent = 2) const;
 
  private:
-  std::vector<std::pair<std::string, std::string>> members_;  // key, value as JSON text
+  struct Tree;  // the library's, which its users need not read
+  template <class T>
+  JsonObject& put(std::string_view key, const T& value);
+  std::shared_ptr<Tree> tree_;
 };
 
 }  // namespace kv

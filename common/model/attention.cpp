@@ -6,8 +6,8 @@
 
 namespace kv {
 
-std::vector<index_t> positions(const Batch& batch, const Attention& attention) {
-  std::vector<index_t> result;
+List<index_t> positions(const Batch& batch, const Attention& attention) {
+  List<index_t> result;
   for (const Segment& segment : batch) {
     if (const index_t next = attention.length(segment.sequence); segment.position != next)
       throw std::invalid_argument("sequence " + std::to_string(segment.sequence) + " is fed position " +

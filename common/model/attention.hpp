@@ -15,7 +15,7 @@ struct Segment {
   index_t position = 0;                 ///< of the first row: how many tokens the sequence had before
   std::span<const Token> tokens = {};   ///< (rows), for a layer that asks what was said; may be left out
 };
-using Batch = std::vector<Segment>;
+using Batch = List<Segment>;
 
 /// How much a layer must be able to hold: `sequences` of up to `capacity` tokens each.
 struct Limits {
@@ -80,7 +80,7 @@ struct Attention {
 
 /// The absolute position of every row of the batch.
 /// @throws std::invalid_argument when a segment does not begin where the layer's sequence ends
-std::vector<index_t> positions(const Batch& batch, const Attention& attention);
+List<index_t> positions(const Batch& batch, const Attention& attention);
 
 /// Throws std::out_of_range, naming both numbers, unless length <= held: what every truncate asks first.
 void require_held(index_t length, index_t held);

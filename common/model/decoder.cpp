@@ -7,7 +7,9 @@
 namespace kv {
 
 Decoder::Decoder(std::unique_ptr<Transformer> transformer, const Limits& limits)
-    : transformer_(std::move(transformer)), limits_(limits), tokens_(limits.sequences) {}
+    : transformer_(std::move(transformer)), limits_(limits), tokens_(limits.sequences) {
+  for (std::vector<Token>& tokens : tokens_) tokens.reserve(limits.capacity);  // no step moves them
+}
 
 Tensor<2> Decoder::logits(const std::vector<NewTokens>& batch) { return feed(batch, &Step::rows_of_new_tokens); }
 
@@ -80,7 +82,7 @@ void Decoder::begin_with(index_t sequence, std::vector<Token> tokens) {
   if (length(sequence) > 0 || remembered(sequence) > tokens.size())
     throw std::logic_error("sequence " + std::to_string(sequence) + " has " + std::to_string(length(sequence)) +
                            " tokens and cannot begin anew");
-  tokens_.at(sequence) = std::move(tokens);
+  tokens_.at(sequence) = tokens;  // a copy: the room for a whole sequence stays
 }
 
 void Decoder::share(index_t from, index_t to, index_t length) {

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <functional>
 #include <stdexcept>
 #include <vector>
 
@@ -155,19 +154,8 @@ MatrixView MatrixView::transposed() const {
   return {data, type, columns, rows, column_stride, row_stride, {}, {}, where};
 }
 
-namespace {
-
-/// @throws std::out_of_range unless the matrix has `count` more of them behind `first`
-void require_slice(const char* label, index_t first, index_t count, index_t all) {
-  if (first > all || count > all - first)
-    throw std::out_of_range(std::string(label) + ": " + std::to_string(first) + " + " + std::to_string(count) + " of " +
-                            std::to_string(all));
-}
-
-}  // namespace
-
 MatrixView MatrixView::row_slice(index_t first, index_t count) const {
-  require_slice("MatrixView::row_slice", first, count, rows);
+  require_range("MatrixView::row_slice: rows", first, count, rows);
   MatrixView slice = *this;
   slice.data = element(*this, first, 0);
   slice.rows = count;
@@ -177,7 +165,7 @@ MatrixView MatrixView::row_slice(index_t first, index_t count) const {
 }
 
 MatrixView MatrixView::column_slice(index_t first, index_t count) const {
-  require_slice("MatrixView::column_slice", first, count, columns);
+  require_range("MatrixView::column_slice: columns", first, count, columns);
   MatrixView slice = *this;
   slice.data = element(*this, 0, first);
   slice.columns = count;
@@ -217,7 +205,7 @@ void require_numbers(const MatrixView& matrix) {
       }
     }
   };
-  parallel_for(matrix.rows, 1 + (1 << 16) / (matrix.columns + 1), std::cref(check_rows));
+  parallel_for(matrix.rows, 1 + (1 << 16) / (matrix.columns + 1), check_rows);
 }
 
 RoundedMatrix rounded_to_i8(const MatrixView& matrix) {
@@ -237,7 +225,7 @@ RoundedMatrix rounded_to_i8(const MatrixView& matrix) {
         rounded.values[i * columns + j] = static_cast<std::int8_t>(std::clamp(std::nearbyint(values[j] / scale), -127.f, 127.f));
     }
   };
-  parallel_for(rows, 32, std::cref(round));
+  parallel_for(rows, 32, round);
   return rounded;
 }
 
@@ -331,7 +319,7 @@ Linear::Linear(const LinearView& map)
           panels.scales[p * input_blocks + b] = block_scale(weight, p * panel_width, b * scale_block);
     }
   };
-  parallel_for(panels.count(), 4, std::cref(pack));
+  parallel_for(panels.count(), 4, pack);
   if (weight.type == DType::f8_e4m3)
     for (index_t o = 0; o < weight.rows; ++o)
       if (has_nan(weight, o)) panels.nan_outputs.push_back(o);
@@ -401,7 +389,7 @@ void Linear::Panels::multiply_few(index_t row_count, const float* x, index_t x_s
   };
   // Worth another thread from about 10 us on, at 16 bytes of weights and 80 multiplications per ns; 4 panels stream together.
   const index_t panel_ns = panel_bytes() / 16 + row_count * inputs * panel_width / 80 + 1;
-  parallel_for(count(), 4 * (2500 / panel_ns + 1), std::cref(multiply));
+  parallel_for(count(), 4 * (2500 / panel_ns + 1), multiply);
 }
 
 /// A prompt. Rows are interleaved in blocks of tile_rows that keep their sums in registers; a block of weights stays in a
@@ -428,7 +416,7 @@ void Linear::Panels::interleave(const float* x, index_t x_stride, const Chunk& c
                            chunk.interleaved + k * chunk.rows + chunk.begin(b) * k_count);
       }
   };
-  parallel_for(chunk.blocks, 1 + 20000 / (inputs * kernels.tile_rows + 1), std::cref(interleave_blocks));
+  parallel_for(chunk.blocks, 1 + 20000 / (inputs * kernels.tile_rows + 1), interleave_blocks);
 }
 
 /// Threads split panels, and the rows as well where panels are few.
@@ -442,7 +430,7 @@ void Linear::Panels::multiply_chunk(const Chunk& chunk) const {
     }
   };
   const index_t panel_ns = chunk.rows * inputs * panel_width / 80 / groups + 1;
-  parallel_for(groups * count(), 10000 / panel_ns + 1, std::cref(multiply_items));
+  parallel_for(groups * count(), 10000 / panel_ns + 1, multiply_items);
 }
 
 /// Panels first ... last-1 for row blocks b0 ... b1-1.

@@ -31,13 +31,18 @@ class Memory {
  public:
   Memory() = default;
   explicit Memory(std::size_t bytes) : bytes_(bytes) {
-    const std::size_t alignment = bytes >= huge_page ? huge_page : 64;
-    if (posix_memalign(&data_, alignment, std::max<std::size_t>(bytes, 1)) != 0) throw std::bad_alloc();
+    if (bytes < huge_page)
+      data_ = take_block(bytes);
+    else if (posix_memalign(&data_, huge_page, bytes) != 0)
+      throw std::bad_alloc();
 #ifdef MADV_HUGEPAGE
     if (bytes >= huge_page) madvise(data_, bytes / huge_page * huge_page, MADV_HUGEPAGE);  // a wish: failure is no error
 #endif
   }
-  ~Memory() { std::free(data_); }
+  ~Memory() {
+    if (bytes_ >= huge_page) std::free(data_);
+    else if (data_) give_block(data_, bytes_);
+  }
   Memory(Memory&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
   Memory& operator=(Memory&& other) noexcept {
     std::swap(data_, other.data_);
@@ -54,7 +59,7 @@ class Memory {
   std::size_t bytes_ = 0;
 };
 
-/// Floats that a thread keeps from call to call, so that decoding allocates nothing.
+/// Floats that a thread keeps from call to call.
 class Scratch {
  public:
   float* floats(index_t count) {

@@ -139,7 +139,7 @@ void set_threads(index_t count) {
 
 index_t threads() { return current().count; }
 
-void parallel_for(index_t count, index_t grain, const std::function<void(index_t first, index_t last)>& body) {
+void run_parallel(index_t count, index_t grain, const std::function<void(index_t first, index_t last)>& body) {
   if (count == 0) return;
   grain = std::max<index_t>(grain, 1);
   Threads& threads = current();

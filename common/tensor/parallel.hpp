@@ -37,8 +37,13 @@ class ThreadShare {
   std::unique_ptr<struct Threads> threads_;
 };
 
+void run_parallel(index_t count, index_t grain, const std::function<void(index_t first, index_t last)>& body);
+
 /// Calls body(first, last) on disjoint ranges that together cover 0 ... count-1, each starting at a multiple of `grain`
 /// and at least that long where possible, and returns when all are done. An exception in body is rethrown here. Calls inside body run serially.
-void parallel_for(index_t count, index_t grain, const std::function<void(index_t first, index_t last)>& body);
+template <class Body>
+void parallel_for(index_t count, index_t grain, const Body& body) {
+  run_parallel(count, grain, std::cref(body));  // a copy of what a lambda captures would need memory
+}
 
 }  // namespace kv

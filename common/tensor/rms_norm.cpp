@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 
 #include "common/tensor/attention_sums.hpp"
 #include "common/tensor/parallel.hpp"
@@ -31,7 +30,7 @@ Tensor<2> rms_norm(const Tensor<2>& x, const Tensor<1>& weight, float epsilon) {
       rms_norm(row(out, n), {weight.data(), M}, epsilon);
     }
   };
-  parallel_for(N, 16384 / std::max<index_t>(M, 1) + 1, std::cref(normalise));
+  parallel_for(N, 16384 / std::max<index_t>(M, 1) + 1, normalise);
   return out;
 }
 

@@ -1,6 +1,5 @@
 #include "common/tensor/swiglu.hpp"
 
-#include <functional>
 
 #include "common/tensor/parallel.hpp"
 #include "common/tensor/simd/instruction_set.hpp"
@@ -13,7 +12,7 @@ Tensor<2> swiglu(Tensor<2> gate, const Tensor<2>& up) {
   const auto part = [&](index_t first, index_t last) {
     simd::kernels().swiglu(gate.data() + first, up.data() + first, last - first, gate.data() + first);
   };
-  parallel_for(gate.size(), 16384, std::cref(part));
+  parallel_for(gate.size(), 16384, part);
   return gate;
 }
 

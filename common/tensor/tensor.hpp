@@ -19,6 +19,8 @@
 #include <xtensor/xtensor.hpp>
 #endif
 
+#include "common/tensor/recycler.hpp"
+
 /// kvbook: the KV cache in LLM inference, one stage at a time.
 namespace kv {
 
@@ -30,7 +32,7 @@ using Shape = std::array<index_t, N>;
 
 /// A dense row-major f32 tensor of rank N. The rank is in the type, so the compiler checks it.
 template <std::size_t N>
-using Tensor = xt::xtensor<float, N>;
+using Tensor = xt::xtensor<float, N, xt::layout_type::row_major, Recycled<float>>;
 
 /// A tensor has another shape than the function needs.
 struct ShapeError : std::invalid_argument {
@@ -55,6 +57,9 @@ std::string shape_text(std::span<const index_t> shape);
 /// Throws ShapeError with `label`, the found and the expected shape unless they are equal.
 void require_shape(std::string_view label, std::span<const index_t> found, std::span<const index_t> expected);
 
+/// Throws std::out_of_range with `label` unless first ... first+count-1 are among 0 ... held-1.
+void require_range(std::string_view label, index_t first, index_t count, index_t held);
+
 /// require_shape("attend: keys (C,G,D)", keys, {C, G, D})
 template <std::size_t N>
 void require_shape(std::string_view label, const Tensor<N>& tensor, const Shape<N>& expected) {
@@ -78,9 +83,7 @@ inline std::span<const float> row(const Tensor<3>& x, index_t i, index_t j) {
 /// @throws std::out_of_range when they are not all there
 template <std::size_t N>
 Tensor<N> rows(const Tensor<N>& x, index_t first, index_t count) {
-  if (first > x.shape(0) || count > x.shape(0) - first)
-    throw std::out_of_range("rows: " + std::to_string(first) + " + " + std::to_string(count) + " of " +
-                            std::to_string(x.shape(0)));
+  require_range("rows", first, count, x.shape(0));
   Shape<N> shape;
   std::copy(x.shape().begin(), x.shape().end(), shape.begin());
   const index_t width = x.shape(0) == 0 ? 0 : x.size() / x.shape(0);
@@ -98,9 +101,7 @@ void put_rows(Tensor<N>& x, index_t first, const Tensor<N>& part) {
   std::copy(x.shape().begin(), x.shape().end(), expected.begin());
   expected[0] = part.shape(0);
   require_shape("put_rows", part, expected);
-  if (first > x.shape(0) || part.shape(0) > x.shape(0) - first)
-    throw std::out_of_range("put_rows: " + std::to_string(first) + " + " + std::to_string(part.shape(0)) + " of " +
-                            std::to_string(x.shape(0)));
+  require_range("put_rows: rows", first, part.shape(0), x.shape(0));
   std::copy(part.begin(), part.end(), x.data() + (part.shape(0) == 0 ? 0 : first * (part.size() / part.shape(0))));
 }
 

@@ -45,6 +45,7 @@ Tokenizer::Tables::Tables(const Json& file)
     : model(file.at("model")),
       in_raw_text(file.where() + ": added_tokens"),
       in_normalized_text(file.where() + ": added_tokens") {
+  // What it says of truncation and padding is not done: transformers takes both back before it encodes a text.
   require_known_keys(file, {"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer",
                             "post_processor", "decoder", "model"});
   if (file.has("normalizer")) normalize = read_normalizer(file.at("normalizer"));

@@ -53,8 +53,9 @@ void measure_traffic(const Laboratory& laboratory, Report& report) {
                 row("calls to the allocator", &HeapTraffic::allocations),
                 row("bytes asked for", &HeapTraffic::bytes),
                 row("largest single block, bytes", &HeapTraffic::largest)},
-               "Counted in operator new, activations included; they are the same in both stages, so the difference is the "
-               "cache's. Every byte of a cache tensor is written once: bytes asked for are bytes copied. The formula says " +
+               "Counted in operator new, activations included. Storage that was given back is used again where the size is "
+               "the same, and tensors of up to 4 KB are cut from larger blocks; so what is left is the cache's. Every byte of "
+               "a cache tensor is written once: bytes asked for are bytes copied. The formula says " +
                    grouped(copied_by_formula(laboratory.shape(), n)) + ".");
   std::vector<JsonObject> rows;
   for (const auto& [stage, found] : traffic) {

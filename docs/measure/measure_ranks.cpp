@@ -18,7 +18,6 @@ const std::filesystem::path data = KV_DATA;
 const std::vector<std::pair<const char*, Cut>> cuts{
     {"parallel", Cut::outputs}, {"parallel-reduce", Cut::sums}, {"parallel-experts", Cut::experts}};
 
-std::string kilobytes(double bytes) { return decimal(bytes / 1000, 1); }
 std::string gigabytes(double bytes) { return decimal(bytes / 1e9, 1); }
 
 /// Bytes that all ranks together send for a token and a layer, measured on the shipped models.
@@ -122,8 +121,12 @@ void count_devices(Report& report) {
 }
 
 /// What this machine can do: of the thread that measures, or of two at once.
-DeviceRates local_rates(index_t ranks) {
-  constexpr index_t inputs = 4096, outputs = 8192, rounds = 20;
+/// @param bytes that each rank reads in a step: the rate is that of as many, up to a GB: they may or may not stay in a cache
+DeviceRates local_rates(index_t ranks, double bytes) {
+  constexpr index_t inputs = 2048, most_outputs = 16384, rounds = 20;
+  constexpr double most_bytes = 1 << 30;  // no cache holds as many
+  const index_t all_outputs = static_cast<index_t>(std::min(bytes, most_bytes)) / (inputs * 2) + 1;
+  const index_t matrices = (all_outputs + most_outputs - 1) / most_outputs, outputs = all_outputs / matrices;
   const std::vector<std::uint16_t> weights(inputs * outputs, 0x3c00);
   const MatrixView view{weights.data(), DType::bf16, outputs, inputs, inputs, 1};
   const auto ends = thread_communicators(ranks);
@@ -133,7 +136,8 @@ DeviceRates local_rates(index_t ranks) {
     threads.emplace_back([&, r] {
       ThreadShare share(1);
       const ThreadShare::Use use(share);
-      const Linear matrix{LinearView(view)};
+      std::vector<Linear> layers;
+      for (index_t i = 0; i < matrices; ++i) layers.emplace_back(LinearView(view));
       const Tensor<2> x = zeros<2>({1, inputs});
       std::vector<float> all(1 << 22), own(all.size() / ranks);
       const std::vector<index_t> counts(ranks, own.size());
@@ -148,7 +152,7 @@ DeviceRates local_rates(index_t ranks) {
         std::ranges::nth_element(seconds, seconds.begin() + rounds / 2);
         return seconds[rounds / 2];
       };
-      read[r] = static_cast<double>(inputs * outputs * 2) / timed([&] { matrix(x); });
+      read[r] = static_cast<double>(matrices * inputs * outputs * 2) / timed([&] { for (const Linear& layer : layers) layer(x); });
       exchange[r] = timed([&] { for (int i = 0; i < 100; ++i) ends[r]->barrier(); }) / 100;
       send[r] = static_cast<double>(own.size() * sizeof(float) * std::max<index_t>(1, ranks - 1)) / timed([&] { ends[r]->all_gather(own, counts, all); });
     });
@@ -168,30 +172,37 @@ void measure_local(const Laboratory& laboratory, Report& report) {
       set_threads(ranks);
       Stage stage = find_stage(name);
       stage.options.set("ranks", std::to_string(ranks));
-      Decoder decoder = make_decoder(laboratory.checkpoint(), stage, {.sequences = 1, .capacity = prompt + steps});
+      Decoder decoder = make_decoder(laboratory.checkpoint(), stage, {.sequences = ranks, .capacity = prompt + steps});
       const std::vector<Token> tokens = laboratory.tokens(prompt + steps);
       std::vector<double> seconds;
       for (int round = 0; round < 3; ++round) {  // the first one loads experts
-        decoder.truncate(0, 0);
-        decoder.last_logits({{0, {tokens.begin(), tokens.begin() + prompt}}});
+        std::vector<NewTokens> prompts;
+        for (index_t r = 0; r < ranks; ++r) {
+          decoder.truncate(r, 0);
+          prompts.push_back({r, {tokens.begin(), tokens.begin() + prompt}});
+        }
+        decoder.last_logits(prompts);
         seconds.clear();
         for (index_t t = prompt; t < prompt + steps; ++t) {
+          std::vector<NewTokens> next;
+          for (index_t r = 0; r < ranks; ++r) next.push_back({r, {tokens[t]}});
           const Stopwatch watch;
-          decoder.last_logits({{0, {tokens[t]}}});
+          decoder.last_logits(next);
           seconds.push_back(watch.milliseconds() / 1000);
         }
       }
       std::ranges::nth_element(seconds, seconds.begin() + steps / 2);
       const double measured = seconds[steps / 2];
-      const double counted = step_seconds(rank_cost(config, cut, {.ranks = ranks, .sequences = 1, .stored = prompt + steps / 2}), local_rates(ranks));
+      const RankCost cost = rank_cost(config, cut, {.ranks = ranks, .sequences = ranks, .stored = prompt + steps / 2});
+      const double counted = step_seconds(cost, local_rates(ranks, cost.read));
       table.push_back({std::string("`") + name + "`", std::to_string(ranks), decimal(1e3 * counted, 3), decimal(1e3 * measured, 3), decimal(counted / measured, 2)});
       JsonObject row;
       row.set("stage", name).set("ranks", ranks).set("counted", counted).set("measured", measured);
       rows.push_back(row);
     }
   set_threads(before);
-  report.table("ranks_local", table, "One decode step behind 64 to 96 tokens, median of 32, one thread for each rank. Counted: with this machine's rates, measured "
-               "just before on one large matrix, on empty exchanges and on a large one.");
+  report.table("ranks_local", table, "One decode step for as many sequences as ranks, behind 64 to 96 tokens each, median of 32, one thread for each rank. Counted: with this machine's rates, measured "
+               "just after on matrices of as many bytes as the step reads, on empty exchanges and on a large one.");
   report.numbers("ranks_local", rows);
 }
 

@@ -36,7 +36,7 @@ void fill(Tensor<rank>& tensor) {
 }
 
 HeadCache long_cache(const HeadSizes& sizes) {
-  HeadCache cache(context + rounds + 1, sizes);
+  HeadCache cache(context + 2 * rounds, sizes);
   Tensor<3> keys = empty<3>({piece, sizes.key_value_heads, sizes.key_width}),
             values = empty<3>({piece, sizes.key_value_heads, sizes.value_width});
   fill(keys);
@@ -46,7 +46,7 @@ HeadCache long_cache(const HeadSizes& sizes) {
 }
 
 LatentCache long_cache(const LatentSizes& sizes) {
-  LatentCache cache(context + rounds + 1, sizes.row_width());
+  LatentCache cache(context + 2 * rounds, sizes.row_width());
   Tensor<2> rows = empty<2>({piece, sizes.row_width()});
   fill(rows);
   while (cache.length() < context) cache.append(rows, 0, piece);
@@ -174,14 +174,14 @@ Steps decode(Transformer& transformer, Machine& machine, const Work& weights, co
   Work all = weights;
   all += attention;
   const std::vector<index_t> wanted{0};
-  for (index_t round = 0; round <= rounds; ++round) {
-    const std::vector<Token> token{static_cast<Token>(round + 1)};
+  for (index_t round = 0; round < 2 * rounds; ++round) {
+    const std::vector<Token> token{static_cast<Token>(round % rounds + 1)};
     machine.measure();
     const Stopwatch watch;
     transformer.logits(token, {{0, 0, 1, context + round, token}}, wanted);
     const double ms = watch.milliseconds();
     machine.measure();
-    if (round == 0) continue;  // warming up: weights are packed when they are first used
+    if (round < rounds) continue;  // warming up: an expert's weights are packed when it is first chosen
     steps.milliseconds.push_back(ms);
     steps.share.push_back(machine.milliseconds(all) / ms);
     steps.share_of_parts.push_back((machine.milliseconds(weights) + machine.milliseconds(attention)) / ms);

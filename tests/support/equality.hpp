@@ -25,8 +25,8 @@ inline std::ostream& operator<<(std::ostream& out, const Comparison& comparison)
 
 /// Row-major values and their shape; doubles hold every float exactly.
 struct Values {
-  template <class T, std::size_t N>
-  explicit Values(const xt::xtensor<T, N>& tensor)
+  template <class T>
+  explicit Values(const T& tensor)
       : shape(tensor.shape().begin(), tensor.shape().end()), values(tensor.begin(), tensor.end()) {}
   std::vector<index_t> shape;
   std::vector<double> values;
@@ -40,8 +40,8 @@ Comparison exact(const Tensor<N>& found, const Tensor<N>& expected) {
   return compare(Values(found), Values(expected), 0.0, "");
 }
 
-template <class T, std::size_t N>
-Comparison close(const Tensor<N>& found, const xt::xtensor<T, N>& expected, double tolerance, std::string_view reason) {
+template <std::size_t N, class Expected>
+Comparison close(const Tensor<N>& found, const Expected& expected, double tolerance, std::string_view reason) {
   return compare(Values(found), Values(expected), tolerance, reason);
 }
 
