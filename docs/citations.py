@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """docs/citations.py: the papers of the book, and its words. docs/check calls it.
 
-An entry of a section {#NAME-references} begins with **Author et al. YEAR**, says where the paper is to be had and, after
-"*Here:*", what this book changed; its page cites it by these words, and cites nothing else. An entry of docs/glossary.md is
-one sentence, with the Chinese word before it and the place that explains it behind it."""
+An entry of a section {#NAME-references} begins with **Author et al. YEAR**, says where the paper is to be had and,
+after "*Here:*", what this book changed; its page cites it by these words, and cites nothing else. An entry of
+docs/glossary.md is one sentence, with the Chinese word before it and the place that explains it behind it."""
 import pathlib
 import re
 import sys

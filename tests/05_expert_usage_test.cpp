@@ -121,7 +121,8 @@ TEST_CASE("a stage has one colour, whatever follows its name; what is no stage h
   CHECK(stage_colour("windowed") == nullptr);
   CHECK(stage_colour("GQA-8") == nullptr);
   CHECK(stage_colour("naive")->light == stage_colour("preallocated")->light);
-  for (const char* name : {"uncached", "concat", "absorbed", "decompressed", "window", "streaming", "heavy-hitters", "lru", "snap", "fastgen"}) {
+  for (const char* name : {"uncached", "concat", "absorbed", "decompressed", "window", "streaming", "heavy-hitters", "lru",
+                           "snap", "fastgen"}) {
     CAPTURE(name);
     CHECK(stage_colour(name)->light != stage_colour("preallocated")->light);
     for (std::size_t i = 0; i < 5; ++i) CHECK(stage_colour(name)->light != other_colour(i).light);

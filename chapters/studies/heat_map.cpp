@@ -91,7 +91,8 @@ std::string svg(const HeatMap& map) {
     const double y = top + r * row_height;
     result += text_at(name_width - 10, y + 15, "end", map.row_names[r]);
     if (stage_colour(map.row_names[r]))
-      result += format("<rect x=\"%d\" y=\"%.1f\" width=\"4\" height=\"%d\" class=\"r%d\"/>\n", name_width - 6, y, row_height - 1, r);
+      result += format("<rect x=\"%d\" y=\"%.1f\" width=\"4\" height=\"%d\" class=\"r%d\"/>\n", name_width - 6, y,
+                       row_height - 1, r);
     for (int c = 0; c < columns; ++c) {
       const double value = map.cells[r][c];
       result += format("<rect x=\"%.2f\" y=\"%.1f\" width=\"%.2f\" height=\"%d\" fill=\"%s\"><title>", name_width + c * cell, y,

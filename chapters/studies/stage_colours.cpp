@@ -10,8 +10,8 @@ struct Entry {
   PageColour colour;
 };
 
-/// Names of one colour keep the same rows: a full cache is what `preallocated` has, a window what `ring` has. docs/check
-/// reads this table.
+/// Names of one colour keep the same rows: a full cache is what `preallocated` has, a window what `ring` has.
+/// docs/check reads this table.
 constexpr Entry table[] = {
     {"uncached", {"#c2410c", "#f59f6c"}},
     {"concat", {"#1d6fb8", "#6cb6ff"}},
@@ -33,7 +33,8 @@ constexpr Entry table[] = {
 };
 
 constexpr PageColour others[] = {
-    {"#be123c", "#fda4af"}, {"#0369a1", "#7dd3fc"}, {"#a16207", "#fde047"}, {"#4d7c0f", "#a3e635"}, {"#6d28d9", "#d8b4fe"}};
+    {"#be123c", "#fda4af"}, {"#0369a1", "#7dd3fc"}, {"#a16207", "#fde047"},
+    {"#4d7c0f", "#a3e635"}, {"#6d28d9", "#d8b4fe"}};
 
 /// Does `name` begin with the whole of `word`?
 bool begins(std::string_view name, std::string_view word) {

@@ -31,8 +31,8 @@ std::string curve_colours(const std::vector<Series>& all, std::string_view PageC
 }
 
 std::string colours(const std::vector<Series>& all) {
-  return "\n  :root { color-scheme: light dark; --ink: #24292f; --grid: #d8dee4;" + curve_colours(all, &PageColour::light) +
-         " }\n  @media (prefers-color-scheme: dark) {\n    :root { --ink: #d0d7de; --grid: #3d444d;" +
+  return "\n  :root { color-scheme: light dark; --ink: #24292f; --grid: #d8dee4;" +
+         curve_colours(all, &PageColour::light) + " }\n  @media (prefers-color-scheme: dark) {\n    :root { --ink: #d0d7de; --grid: #3d444d;" +
          curve_colours(all, &PageColour::dark) + " }\n  }";
 }
 
