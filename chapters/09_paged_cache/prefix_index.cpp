@@ -69,7 +69,8 @@ void PrefixIndex::touch(index_t page) {
 
 // [give up]
 bool PrefixIndex::give_up_one() {
-  const auto oldest = std::ranges::find_if(leaves_, [&](const auto& leaf) { return pool_.references(leaf.second) == 1; });
+  const auto unused = [&](const auto& leaf) { return pool_.references(leaf.second) == 1; };
+  const auto oldest = std::ranges::find_if(leaves_, unused);
   if (oldest == leaves_.end()) return false;
   const index_t page = oldest->second;
   take_out(page);
@@ -80,9 +81,11 @@ bool PrefixIndex::give_up_one() {
 void PrefixIndex::take_out(index_t page) {
   const Node node = *std::exchange(nodes_[page], std::nullopt);
   const auto [first, last] = by_hash_.equal_range(node.hash);
-  by_hash_.erase(std::find_if(first, last, [&](const auto& entry) { return entry.second == page; }));
+  const auto is_page = [&](const auto& entry) { return entry.second == page; };
+  by_hash_.erase(std::find_if(first, last, is_page));
   leaves_.erase({node.last_used, page});
-  if (node.parent && --nodes_[*node.parent]->children == 0) leaves_.emplace(nodes_[*node.parent]->last_used, *node.parent);
+  if (node.parent && --nodes_[*node.parent]->children == 0)
+    leaves_.emplace(nodes_[*node.parent]->last_used, *node.parent);
 }
 // [give up]
 
