@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
+#include <numeric>
 #include <thread>
 
 #include "chapters/decoders.hpp"
@@ -71,7 +72,10 @@ TEST_CASE("a decode step of a preallocated cache asks the allocator for nothing"
   for (const index_t count : {1, 2}) {
     set_threads(count);
     CAPTURE(model, stage, count);
-    CHECK(calls_of_steps(model, stage) == std::vector<std::size_t>(240));
+    const std::vector<std::size_t> steps = calls_of_steps(model, stage);
+    // A thread that takes part for the first time, in whatever step, has the destructors of attend's four thread_local
+    // variables registered by the C library: a call each.
+    CHECK(std::accumulate(steps.begin(), steps.end(), std::size_t{0}) <= 4 * (count - 1));
   }
   set_threads(before);
 }
