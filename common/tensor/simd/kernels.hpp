@@ -8,6 +8,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "common/tensor/simd/tiles.hpp"
+
 namespace kv::simd {
 
 /// Outputs that are packed side by side: [panel][input][panel_width].
@@ -41,12 +43,6 @@ struct FormatKernels {
                          std::size_t next_step);
 };
 
-/// Rows at equal distances.
-struct Rows {
-  const float* data;
-  std::size_t stride, count;
-};
-
 /// out[i] = factor * number i of a row whose numbers lie side by side and in order: one rounding.
 using WidenRow = void (*)(const void* numbers, std::size_t count, float factor, float* out);
 /// out[i] = factor * code i + offset, fused, for codes of 4 bits: code i is in byte i / 2, the even one in the low bits.
@@ -60,6 +56,7 @@ struct Kernels {
   std::size_t direct_rows;  ///< up to here weights are widened inside the tile, without a copy in f32
 
   FormatKernels f32, bf16, f16, f8_e4m3, i8;
+  TileKernels tiles;
 
   /// out[k * rows.count + r] = rows[r][k], for k < width. REQUIRES: rows.count <= tile_rows
   void (*interleave)(const Rows& rows, std::size_t width, float* out);

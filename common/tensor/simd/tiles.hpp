@@ -1,0 +1,48 @@
+#pragma once
+/// @file
+/// Products in the order of the matrix instruction `tdpbf16ps` (AMX): inputs and weights in bf16, and per 32 inputs
+/// \f[ s \leftarrow s + \Big(\sum_{k\ \text{even}} x_k w_k + \sum_{k\ \text{odd}} x_k w_k\Big), \f]
+/// where both sums are chains of FMAs from zero, ascending. Subnormal numbers are zero: inputs, and whatever is rounded.
+/// The instruction is one way to compute this; ordinary FMAs are another, with equal bits.
+/// @see Intel 64 and IA-32 Architectures Software Developer's Manual, TDPBF16PS
+#include <cstddef>
+#include <cstdint>
+
+namespace kv::simd {
+
+/// Rows at equal distances.
+struct Rows {
+  const float* data;
+  std::size_t stride, count;
+};
+
+constexpr std::size_t tile_height = 16;  ///< rows that one instruction takes
+constexpr std::size_t tile_block = 32;   ///< inputs that it takes
+
+/// How rows of x are cut up for the tiles. Two tiles side by side (or one, of a single row) are a pair.
+/// An input is `parts` numbers in bf16, the smallest first: 1, rounded to nearest even; or 3, whose sum it is.
+struct TileShape {
+  std::size_t tiles, height, parts, blocks;  ///< blocks of 32 inputs in a row
+
+  std::size_t pair_tiles() const { return tiles < 2 ? tiles : 2; }
+  std::size_t pairs() const { return tiles / pair_tiles(); }
+  /// Numbers of one block of a pair, with those that fill it up.
+  std::size_t block_numbers() const { return parts * pair_tiles() * height * tile_block; }
+  std::size_t pair_numbers() const { return blocks * block_numbers(); }
+};
+
+/// A way to compute the products. What it makes of rows and weights is laid out as it likes.
+struct TileKernels {
+  std::size_t number_bytes;  ///< of a number that it has laid out
+
+  /// Lays out the rows of one pair: at most pair_tiles() * height, zeros for those that are missing.
+  void (*take_rows)(const Rows& rows, std::size_t inputs, const TileShape& shape, void* out);
+  /// Lays out `inputs` inputs of a packed panel, [input][32 outputs] of bf16 in pairs (j, j + 16), and zeros up to a whole block.
+  void (*take_weights)(const void* panel, std::size_t inputs, void* out);
+  /// sums[pair][row][32 outputs] of `pair_count` pairs, over `block_count` blocks; goes on with the sums if `resume`.
+  /// @param rows the first block of the first pair  @param next prefetched meanwhile, a block of weights for a block
+  void (*multiply)(const void* rows, std::size_t pair_count, const TileShape& shape, const void* weights,
+                   std::size_t block_count, float* sums, bool resume, const void* next);
+};
+
+}  // namespace kv::simd

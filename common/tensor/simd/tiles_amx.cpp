@@ -1,0 +1,120 @@
+/// @file
+/// Tiles by AMX: eight registers of 16 rows of 64 bytes each. Two tiles of rows times two of weights are four sums, the most
+/// that eight registers hold: tiles 0 to 3 are sums, 4 and 5 rows, 6 and 7 weights.
+#include <immintrin.h>
+
+#include "common/tensor/simd/bf16_parts.hpp"
+#include "common/tensor/simd/kernels.hpp"
+
+namespace kv::simd {
+namespace {
+
+using std::size_t;
+using Number = std::uint16_t;
+
+constexpr size_t tile_row = 32;                       // numbers
+constexpr size_t weight_tile = tile_height * tile_row;  // 16 pairs of inputs, 16 outputs
+
+/// [block][part][tile of the pair][row][32 inputs]
+void take_rows(const Rows& rows, size_t inputs, const TileShape& shape, void* out) {
+  const size_t pair_rows = shape.pair_tiles() * shape.height;
+  take_blocks(rows.data, rows.stride, rows.count, inputs, shape.parts, pair_rows,
+              [&](size_t block, size_t row, const Number (*parts)[tile_row]) {
+                Number* const to = static_cast<Number*>(out) + block * shape.block_numbers() + row * tile_row;
+                for (size_t part = 0; part < shape.parts; ++part)
+                  __builtin_memcpy(to + part * pair_rows * tile_row, parts[part], sizeof *parts);
+              });
+}
+
+/// [block][first or second 16 outputs][pair of inputs][output][2]: two inputs of an output side by side, where a panel has
+/// two outputs of an input.
+void take_weights(const void* panel, size_t inputs, void* out) {
+  const auto* from = static_cast<const Number*>(panel);
+  auto* to = static_cast<Number*>(out);
+  for (size_t k = 0; k < inputs; k += tile_block, to += 2 * weight_tile)
+    for (size_t i = 0; i < tile_block; i += 2) {
+      const __m512i none = _mm512_setzero_si512();
+      const __m512i even = k + i < inputs ? _mm512_loadu_si512(from + (k + i) * panel_width) : none;
+      const __m512i odd = k + i + 1 < inputs ? _mm512_loadu_si512(from + (k + i + 1) * panel_width) : none;
+      const __m512i low = _mm512_mask_blend_epi16(0xaaaaaaaa, even, _mm512_slli_epi32(odd, 16));
+      const __m512i high = _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(even, 16), odd);
+      _mm512_storeu_si512(to + i / 2 * tile_row, low);
+      _mm512_storeu_si512(to + weight_tile + i / 2 * tile_row, high);
+    }
+}
+
+struct alignas(64) TileConfig {
+  std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  std::uint16_t row_bytes[16] = {};
+  std::uint8_t rows[16] = {};
+
+  explicit TileConfig(size_t height) {
+    for (int t = 0; t < 8; ++t) {
+      row_bytes[t] = 64;
+      rows[t] = static_cast<std::uint8_t>(t < 6 ? height : tile_height);
+    }
+  }
+};
+
+constexpr int row_bytes = 64, sum_bytes = panel_width * sizeof(float);
+
+/// One pair. Both tiles of rows are there, or only the first.
+template <bool both>
+inline void multiply_pair(const Number* rows, const TileShape& shape, const Number* weights, size_t block_count, float* sums,
+                          bool resume, const char* next) {
+  const size_t tile = shape.height * tile_row;
+  float* const lower = sums + shape.height * panel_width;
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  if (resume) {
+    _tile_loadd(0, sums, sum_bytes);
+    _tile_loadd(1, sums + 16, sum_bytes);
+    if (both) _tile_loadd(2, lower, sum_bytes);
+    if (both) _tile_loadd(3, lower + 16, sum_bytes);
+  }
+  for (size_t b = 0; b < block_count; ++b, weights += 2 * weight_tile, next += 4 * weight_tile) {
+    _tile_loadd(6, weights, row_bytes);
+    _tile_loadd(7, weights + weight_tile, row_bytes);
+    for (size_t part = 0; part < shape.parts; ++part) {
+      _tile_loadd(4, rows, row_bytes);
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_dpbf16ps(1, 4, 7);
+      rows += tile;
+      if (!both) continue;
+      _tile_loadd(5, rows, row_bytes);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+      rows += tile;
+    }
+  }
+  _tile_stored(0, sums, sum_bytes);
+  _tile_stored(1, sums + 16, sum_bytes);
+  if (both) _tile_stored(2, lower, sum_bytes);
+  if (both) _tile_stored(3, lower + 16, sum_bytes);
+}
+
+void multiply_tiles(const void* rows, size_t pair_count, const TileShape& shape, const void* weights, size_t block_count,
+                    float* sums, bool resume, const void* next) {
+  const TileConfig config(shape.height);
+  asm volatile("" : : "r"(&config) : "memory");  // GCC 12 thinks that the next instruction reads 8 bytes
+  _tile_loadconfig(&config);
+  const auto* from = static_cast<const Number*>(rows);
+  const auto* const own = static_cast<const Number*>(weights);
+  const size_t sums_of_pair = shape.pair_tiles() * shape.height * panel_width;
+  for (size_t pair = 0; pair < pair_count; ++pair, from += shape.pair_numbers(), sums += sums_of_pair) {
+    if (shape.pair_tiles() == 2)
+      multiply_pair<true>(from, shape, own, block_count, sums, resume, static_cast<const char*>(next));
+    else
+      multiply_pair<false>(from, shape, own, block_count, sums, resume, static_cast<const char*>(next));
+  }
+  _tile_release();
+}
+
+}  // namespace
+
+extern const TileKernels amx_tile_kernels;
+const TileKernels amx_tile_kernels = {sizeof(Number), take_rows, take_weights, multiply_tiles};
+
+}  // namespace kv::simd
