@@ -53,7 +53,7 @@ void probe_sums(const TileKernels& tiles, float* sums) {
   }
   for (std::size_t i = 0; i < probe_inputs * probe_width; ++i) weights[i] = random_bf16(i % 7 == 0 ? 0 : i % 2 == 0 ? 64 : 124);
 
-  const TileShape shape{2, 1, 1, probe_inputs / tile_block};
+  const TileShape shape{1, 1, 1, probe_inputs / tile_block};
   alignas(64) std::byte rows[2 * probe_inputs * sizeof(float)], laid_out[sizeof weights * 2];
   tiles.take_rows({x, probe_inputs, 2}, probe_inputs, shape, rows);
   tiles.take_weights(weights, probe_inputs, laid_out);

@@ -56,7 +56,11 @@ struct Kernels {
   std::size_t direct_rows;  ///< up to here weights are widened inside the tile, without a copy in f32
 
   FormatKernels f32, bf16, f16, f8_e4m3, i8;
-  TileKernels tiles;
+  /// A row for multiply_row: [input][parts], and zeros up to a whole block of 32 inputs.
+  void (*take_row)(const float* x, std::size_t inputs, std::size_t parts, float* out);
+  /// The sums of tiles (tiles.hpp) for one row and all 32 * count outputs. Streams weights in bf16 once.
+  void (*multiply_row)(const Panels& weights, const float* taken, std::size_t parts, float* y);
+  TileKernels tiles;  ///< the same for many rows
 
   /// out[k * rows.count + r] = rows[r][k], for k < width. REQUIRES: rows.count <= tile_rows
   void (*interleave)(const Rows& rows, std::size_t width, float* out);

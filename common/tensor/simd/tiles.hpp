@@ -19,28 +19,29 @@ struct Rows {
 constexpr std::size_t tile_height = 16;  ///< rows that one instruction takes
 constexpr std::size_t tile_block = 32;   ///< inputs that it takes
 
-/// How rows of x are cut up for the tiles. Two tiles side by side (or one, of a single row) are a pair.
+/// How rows of x are cut up for the tiles: in pairs of tiles of equal height.
 /// An input is `parts` numbers in bf16, the smallest first: 1, rounded to nearest even; or 3, whose sum it is.
 struct TileShape {
-  std::size_t tiles, height, parts, blocks;  ///< blocks of 32 inputs in a row
+  std::size_t pairs, height, parts, blocks;  ///< blocks of 32 inputs in a row
 
-  std::size_t pair_tiles() const { return tiles < 2 ? tiles : 2; }
-  std::size_t pairs() const { return tiles / pair_tiles(); }
-  /// Numbers of one block of a pair, with those that fill it up.
-  std::size_t block_numbers() const { return parts * pair_tiles() * height * tile_block; }
+  std::size_t pair_rows() const { return 2 * height; }
+  /// Numbers of one block of a pair.
+  std::size_t block_numbers() const { return parts * pair_rows() * tile_block; }
   std::size_t pair_numbers() const { return blocks * block_numbers(); }
 };
 
-/// A way to compute the products. What it makes of rows and weights is laid out as it likes.
+/// A way to compute the products of many rows. What it makes of rows and weights is laid out as it likes.
 struct TileKernels {
   std::size_t number_bytes;  ///< of a number that it has laid out
+  std::size_t inputs;        ///< that it takes of a panel at once: their weights stay in the first cache
 
-  /// Lays out the rows of one pair: at most pair_tiles() * height, zeros for those that are missing.
+  /// Lays out the rows of one pair, zeros for those that are missing.
   void (*take_rows)(const Rows& rows, std::size_t inputs, const TileShape& shape, void* out);
-  /// Lays out `inputs` inputs of a packed panel, [input][32 outputs] of bf16 in pairs (j, j + 16), and zeros up to a whole block.
+  /// Lays out inputs of a packed panel, [input][32 outputs] of bf16 in pairs (j, j + 16), and zeros up to a whole block.
   void (*take_weights)(const void* panel, std::size_t inputs, void* out);
   /// sums[pair][row][32 outputs] of `pair_count` pairs, over `block_count` blocks; goes on with the sums if `resume`.
-  /// @param rows the first block of the first pair  @param next prefetched meanwhile, a block of weights for a block
+  /// Fetches as many bytes of packed weights from `next` on.
+  /// @param rows the first block of the first pair
   void (*multiply)(const void* rows, std::size_t pair_count, const TileShape& shape, const void* weights,
                    std::size_t block_count, float* sums, bool resume, const void* next);
 };

@@ -17,7 +17,7 @@ constexpr size_t weight_tile = tile_height * tile_row;  // 16 pairs of inputs, 1
 
 /// [block][part][tile of the pair][row][32 inputs]
 void take_rows(const Rows& rows, size_t inputs, const TileShape& shape, void* out) {
-  const size_t pair_rows = shape.pair_tiles() * shape.height;
+  const size_t pair_rows = shape.pair_rows();
   take_blocks(rows.data, rows.stride, rows.count, inputs, shape.parts, pair_rows,
               [&](size_t block, size_t row, const Number (*parts)[tile_row]) {
                 Number* const to = static_cast<Number*>(out) + block * shape.block_numbers() + row * tile_row;
@@ -58,41 +58,40 @@ struct alignas(64) TileConfig {
 
 constexpr int row_bytes = 64, sum_bytes = panel_width * sizeof(float);
 
-/// One pair. Both tiles of rows are there, or only the first.
-template <bool both>
+/// One pair. Its rows pass once for every panel: they are loaded as a stream, so that the weights stay in the first cache.
+/// Fetches the packed weights that come next: `lines` with every block.
 inline void multiply_pair(const Number* rows, const TileShape& shape, const Number* weights, size_t block_count, float* sums,
-                          bool resume, const char* next) {
+                          bool resume, const char* next, size_t lines) {
   const size_t tile = shape.height * tile_row;
   float* const lower = sums + shape.height * panel_width;
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
   if (resume) {
     _tile_loadd(0, sums, sum_bytes);
     _tile_loadd(1, sums + 16, sum_bytes);
-    if (both) _tile_loadd(2, lower, sum_bytes);
-    if (both) _tile_loadd(3, lower + 16, sum_bytes);
+    _tile_loadd(2, lower, sum_bytes);
+    _tile_loadd(3, lower + 16, sum_bytes);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
   }
-  for (size_t b = 0; b < block_count; ++b, weights += 2 * weight_tile, next += 4 * weight_tile) {
+  for (size_t b = 0; b < block_count; ++b, weights += 2 * weight_tile) {
+    for (size_t line = 0; line < lines; ++line, next += 64) _mm_prefetch(next, _MM_HINT_T1);
     _tile_loadd(6, weights, row_bytes);
     _tile_loadd(7, weights + weight_tile, row_bytes);
-    for (size_t part = 0; part < shape.parts; ++part) {
-      _tile_loadd(4, rows, row_bytes);
+    for (size_t part = 0; part < shape.parts; ++part, rows += 2 * tile) {
+      _tile_stream_loadd(4, rows, row_bytes);
       _tile_dpbf16ps(0, 4, 6);
       _tile_dpbf16ps(1, 4, 7);
-      rows += tile;
-      if (!both) continue;
-      _tile_loadd(5, rows, row_bytes);
+      _tile_stream_loadd(5, rows + tile, row_bytes);
       _tile_dpbf16ps(2, 5, 6);
       _tile_dpbf16ps(3, 5, 7);
-      rows += tile;
     }
   }
   _tile_stored(0, sums, sum_bytes);
   _tile_stored(1, sums + 16, sum_bytes);
-  if (both) _tile_stored(2, lower, sum_bytes);
-  if (both) _tile_stored(3, lower + 16, sum_bytes);
+  _tile_stored(2, lower, sum_bytes);
+  _tile_stored(3, lower + 16, sum_bytes);
 }
 
 void multiply_tiles(const void* rows, size_t pair_count, const TileShape& shape, const void* weights, size_t block_count,
@@ -101,20 +100,17 @@ void multiply_tiles(const void* rows, size_t pair_count, const TileShape& shape,
   asm volatile("" : : "r"(&config) : "memory");  // GCC 12 thinks that the next instruction reads 8 bytes
   _tile_loadconfig(&config);
   const auto* from = static_cast<const Number*>(rows);
-  const auto* const own = static_cast<const Number*>(weights);
-  const size_t sums_of_pair = shape.pair_tiles() * shape.height * panel_width;
-  for (size_t pair = 0; pair < pair_count; ++pair, from += shape.pair_numbers(), sums += sums_of_pair) {
-    if (shape.pair_tiles() == 2)
-      multiply_pair<true>(from, shape, own, block_count, sums, resume, static_cast<const char*>(next));
-    else
-      multiply_pair<false>(from, shape, own, block_count, sums, resume, static_cast<const char*>(next));
-  }
+  const size_t lines = (tile_block + pair_count - 1) / pair_count;  // of the 32 in a block, so that all pairs fetch all
+  for (size_t pair = 0; pair < pair_count; ++pair)
+    multiply_pair(from + pair * shape.pair_numbers(), shape, static_cast<const Number*>(weights), block_count,
+                  sums + pair * shape.pair_rows() * panel_width, resume,
+                  static_cast<const char*>(next) + pair * lines * 64 * block_count, lines);
   _tile_release();
 }
 
 }  // namespace
 
 extern const TileKernels amx_tile_kernels;
-const TileKernels amx_tile_kernels = {sizeof(Number), take_rows, take_weights, multiply_tiles};
+const TileKernels amx_tile_kernels = {sizeof(Number), 256, take_rows, take_weights, multiply_tiles};
 
 }  // namespace kv::simd
