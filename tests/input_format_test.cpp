@@ -85,7 +85,7 @@ std::vector<float> sums(const Weights& w, const std::vector<float>& x, index_t r
   return y;
 }
 
-constexpr InputFormat rounded_formats[] = {InputFormat::bf16x3, InputFormat::bf16_tiles};
+const std::vector<InputFormat> rounded_formats = {InputFormat::bf16x3, InputFormat::bf16_tiles};
 
 /// One input times 1: what the layer has made of it. In every instruction set.
 std::vector<float> taken(const std::vector<float>& x, InputFormat format) {
