@@ -157,10 +157,17 @@ void set_options(std::vector<Stage>& stages, const Arguments& arguments) {
       }
     if (!taken) throw UsageError(std::string(option.name) + " is no option of " + list_of_names(stages));
   }
+}
+
+/// The GPU's kernels have products of their own.
+bool has_own_products(const Stage& stage) { return stage.name.starts_with("cuda"); }
+
+/// --inputs, which all stages must have.
+void set_inputs(const std::vector<Stage>& stages, const Arguments& arguments) {
   apply_inputs(arguments.text_or(inputs_option.name, name(InputFormat::f32)));
   if (input_format() == InputFormat::f32) return;
   for (const Stage& stage : stages)
-    if (stage.name.starts_with("cuda"))
+    if (has_own_products(stage))
       throw UsageError("--inputs " + std::string(name(input_format())) + ": stage " + std::string(stage.name) +
                        " has products of its own, on a GPU");
 }
@@ -170,6 +177,7 @@ void set_options(std::vector<Stage>& stages, const Arguments& arguments) {
 Stage chosen_stage(const Arguments& arguments, std::string_view fallback) {
   std::vector<Stage> one{find_stage(arguments.text_or("--stage", fallback))};
   set_options(one, arguments);
+  set_inputs(one, arguments);
   return one.front();
 }
 
@@ -178,8 +186,11 @@ std::vector<Stage> chosen_stages(const Arguments& arguments, std::vector<Stage> 
   if (arguments.has("--stages")) {
     chosen.clear();
     for (const std::string& name : arguments.list("--stages")) chosen.push_back(find_stage(name));
+  } else if (arguments.has(inputs_option.name)) {
+    std::erase_if(chosen, has_own_products);
   }
   set_options(chosen, arguments);
+  set_inputs(chosen, arguments);
   return chosen;
 }
 
