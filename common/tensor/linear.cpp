@@ -273,11 +273,12 @@ struct Linear::Panels {
 
   index_t count() const { return blocks(outputs, panel_width); }
   index_t complete() const { return outputs / panel_width; }
-  std::size_t panel_bytes() const { return inputs * panel_width * element_size(type); }
+  index_t stored_inputs() const { return stored_panel_inputs(type, inputs); }
+  std::size_t panel_bytes() const { return stored_inputs() * panel_width * element_size(type); }
   std::byte* panel(index_t p) const { return data.data() + p * panel_bytes(); }
   simd::Panels from(index_t p, index_t panel_count) const {
     const index_t stride = type == DType::f8_e4m3 ? blocks(inputs, scale_block) : 0;
-    return {panel(p), panel_count, inputs, scales.data() + p * stride, stride};
+    return {panel(p), panel_count, inputs, stored_inputs(), scales.data() + p * stride, stride};
   }
   /// Ends the chains of outputs first ... last-1. i8: times the output's scale, as integers are exact in f32. Then the bias.
   void finish(index_t first, index_t last, index_t row_count, float* y, index_t y_stride) const {

@@ -18,6 +18,14 @@ constexpr index_t span_bytes = 1 << 20;  // laid out rows that all panels use, o
 
 index_t blocks(index_t count, index_t size) { return (count + size - 1) / size; }
 
+constexpr index_t input_bytes = panel_width * sizeof(std::uint16_t);
+
+index_t stored_inputs(const TiledLayer& layer) { return blocks(layer.inputs, tile_block) * tile_block; }
+
+const std::byte* panel_of(const TiledLayer& layer, index_t panel) {
+  return layer.panels + panel * stored_inputs(layer) * input_bytes;
+}
+
 /// Some rows in tiles of nearly equal height, and where their outputs go.
 struct Chunk {
   const TiledLayer& layer;
@@ -34,9 +42,7 @@ struct Chunk {
     const index_t bytes_per_input = shape.pairs * shape.block_numbers() / tile_block * kernels.number_bytes;
     return std::max<index_t>(1, span_bytes / (bytes_per_input * kernels.inputs)) * kernels.inputs;
   }
-  const std::byte* weights(index_t panel, index_t input) const {
-    return layer.panels + (panel * layer.inputs + input) * panel_width * sizeof(std::uint16_t);
-  }
+  const std::byte* weights(index_t panel, index_t input) const { return panel_of(layer, panel) + input * input_bytes; }
 };
 
 simd::TileShape shape_of(index_t rows, index_t parts, index_t inputs) {
@@ -69,8 +75,9 @@ void multiply_panel(const Chunk& chunk, index_t panel, index_t first, index_t la
     for (index_t n = 0; n < rows; ++n) std::copy_n(y + n * chunk.y_stride + o, width, sums + n * panel_width);
   for (index_t k = first; k < last; k += kernels.inputs) {
     const index_t count = std::min<index_t>(kernels.inputs, last - k), at = k / tile_block * chunk.shape.block_numbers() * kernels.number_bytes;
-    kernels.take_weights(chunk.weights(panel, k), count, taken);
-    kernels.multiply(chunk.pair(p0) + at, p1 - p0, chunk.shape, taken, blocks(count, tile_block), sums, k != 0,
+    const void* weights = chunk.weights(panel, k);
+    if (kernels.take_weights) kernels.take_weights(weights, blocks(count, tile_block), taken), weights = taken;
+    kernels.multiply(chunk.pair(p0) + at, p1 - p0, chunk.shape, weights, blocks(count, tile_block), sums, k != 0,
                      chunk.weights(panel, k + count));
   }
   for (index_t n = 0; n < rows; ++n) std::copy_n(sums + n * panel_width, width, y + n * chunk.y_stride + o);
@@ -96,14 +103,13 @@ void multiply_span(const Chunk& chunk, index_t first, index_t last) {
 void multiply_rows(const TiledLayer& layer, index_t parts, index_t row_count, const float* x, index_t x_stride, float* y,
                    index_t y_stride) {
   const simd::Kernels& kernels = simd::kernels();
-  const index_t row_size = blocks(layer.inputs, tile_block) * tile_block * parts, complete = layer.outputs / panel_width;
+  const index_t row_size = stored_inputs(layer) * parts, complete = layer.outputs / panel_width;
   thread_local Scratch scratch;
   float* const taken = scratch.floats(row_count * row_size);
   for (index_t n = 0; n < row_count; ++n) kernels.take_row(x + n * x_stride, layer.inputs, parts, taken + n * row_size);
 
   const auto multiply_panels = [&](index_t p, index_t count, index_t n, float* sums) {
-    kernels.multiply_row({layer.panels + p * layer.inputs * panel_width * sizeof(std::uint16_t), count, layer.inputs, nullptr, 0},
-                         taken + n * row_size, parts, sums);
+    kernels.multiply_row({panel_of(layer, p), count, layer.inputs, stored_inputs(layer), nullptr, 0}, taken + n * row_size, parts, sums);
   };
   const auto multiply = [&](index_t first, index_t last) {
     const index_t last_complete = std::min(last, complete), step = row_count == 1 ? std::max<index_t>(1, last_complete - first) : 4;

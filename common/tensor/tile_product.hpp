@@ -7,7 +7,7 @@
 
 namespace kv {
 
-/// Packed weights in bf16: panel p at p * inputs * 32 numbers.
+/// Packed weights in bf16: panel p at p * 32 * inputs numbers, with those inputs that fill up the last block.
 struct TiledLayer {
   const std::byte* panels;
   index_t inputs, outputs;

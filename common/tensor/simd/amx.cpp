@@ -56,8 +56,8 @@ void probe_sums(const TileKernels& tiles, float* sums) {
   const TileShape shape{1, 1, 1, probe_inputs / tile_block};
   alignas(64) std::byte rows[2 * probe_inputs * sizeof(float)], laid_out[sizeof weights * 2];
   tiles.take_rows({x, probe_inputs, 2}, probe_inputs, shape, rows);
-  tiles.take_weights(weights, probe_inputs, laid_out);
-  tiles.multiply(rows, 1, shape, laid_out, shape.blocks, sums, false, laid_out);
+  if (tiles.take_weights) tiles.take_weights(weights, shape.blocks, laid_out);
+  tiles.multiply(rows, 1, shape, tiles.take_weights ? static_cast<const void*>(laid_out) : weights, shape.blocks, sums, false, weights);
 }
 
 }  // namespace

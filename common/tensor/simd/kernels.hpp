@@ -18,11 +18,12 @@ constexpr std::size_t panel_width = 32;
 constexpr std::size_t scale_block = 128;
 
 /// Neighbouring panels of packed weights in one number format.
-/// bf16 is stored in pairs, output j beside j + 16, so that a shift and a mask widen both.
+/// bf16 is stored in pairs of inputs, [pair][32 outputs][2]: a shift and a mask widen them, and a matrix instruction takes
+/// them as they are. Zeros fill up whole blocks of 32 inputs.
 struct Panels {
   const void* data;
   std::size_t count;
-  std::size_t inputs;
+  std::size_t inputs, stored_inputs;
   const float* scales;            ///< e4m3: of panel p and input k at [p * scale_stride + k / scale_block]
   std::size_t scale_stride;
 };

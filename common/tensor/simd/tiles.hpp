@@ -37,8 +37,8 @@ struct TileKernels {
 
   /// Lays out the rows of one pair, zeros for those that are missing.
   void (*take_rows)(const Rows& rows, std::size_t inputs, const TileShape& shape, void* out);
-  /// Lays out inputs of a packed panel, [input][32 outputs] of bf16 in pairs (j, j + 16), and zeros up to a whole block.
-  void (*take_weights)(const void* panel, std::size_t inputs, void* out);
+  /// Lays out blocks of a packed panel. Null: weights are taken as they are packed.
+  void (*take_weights)(const void* panel, std::size_t blocks, void* out);
   /// sums[pair][row][32 outputs] of `pair_count` pairs, over `block_count` blocks; goes on with the sums if `resume`.
   /// Fetches as many bytes of packed weights from `next` on.
   /// @param rows the first block of the first pair

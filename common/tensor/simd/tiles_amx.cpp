@@ -12,8 +12,8 @@ namespace {
 using std::size_t;
 using Number = std::uint16_t;
 
-constexpr size_t tile_row = 32;                       // numbers
-constexpr size_t weight_tile = tile_height * tile_row;  // 16 pairs of inputs, 16 outputs
+constexpr size_t tile_row = 32;                              // numbers
+constexpr size_t weight_block = tile_block * panel_width;  // numbers: 16 pairs of inputs, 32 outputs
 
 /// [block][part][tile of the pair][row][32 inputs]
 void take_rows(const Rows& rows, size_t inputs, const TileShape& shape, void* out) {
@@ -24,23 +24,6 @@ void take_rows(const Rows& rows, size_t inputs, const TileShape& shape, void* ou
                 for (size_t part = 0; part < shape.parts; ++part)
                   __builtin_memcpy(to + part * pair_rows * tile_row, parts[part], sizeof *parts);
               });
-}
-
-/// [block][first or second 16 outputs][pair of inputs][output][2]: two inputs of an output side by side, where a panel has
-/// two outputs of an input.
-void take_weights(const void* panel, size_t inputs, void* out) {
-  const auto* from = static_cast<const Number*>(panel);
-  auto* to = static_cast<Number*>(out);
-  for (size_t k = 0; k < inputs; k += tile_block, to += 2 * weight_tile)
-    for (size_t i = 0; i < tile_block; i += 2) {
-      const __m512i none = _mm512_setzero_si512();
-      const __m512i even = k + i < inputs ? _mm512_loadu_si512(from + (k + i) * panel_width) : none;
-      const __m512i odd = k + i + 1 < inputs ? _mm512_loadu_si512(from + (k + i + 1) * panel_width) : none;
-      const __m512i low = _mm512_mask_blend_epi16(0xaaaaaaaa, even, _mm512_slli_epi32(odd, 16));
-      const __m512i high = _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(even, 16), odd);
-      _mm512_storeu_si512(to + i / 2 * tile_row, low);
-      _mm512_storeu_si512(to + weight_tile + i / 2 * tile_row, high);
-    }
 }
 
 struct alignas(64) TileConfig {
@@ -56,7 +39,8 @@ struct alignas(64) TileConfig {
   }
 };
 
-constexpr int row_bytes = 64, sum_bytes = panel_width * sizeof(float);
+// A row of a tile of weights is a pair of inputs of 16 outputs, half of what lies in the panel.
+constexpr int row_bytes = 64, pair_bytes = 128, sum_bytes = panel_width * sizeof(float);
 
 /// One pair. Its rows pass once for every panel: they are loaded as a stream, so that the weights stay in the first cache.
 /// Fetches the packed weights that come next: `lines` with every block.
@@ -75,10 +59,10 @@ inline void multiply_pair(const Number* rows, const TileShape& shape, const Numb
     _tile_zero(2);
     _tile_zero(3);
   }
-  for (size_t b = 0; b < block_count; ++b, weights += 2 * weight_tile) {
+  for (size_t b = 0; b < block_count; ++b, weights += weight_block) {
     for (size_t line = 0; line < lines; ++line, next += 64) _mm_prefetch(next, _MM_HINT_T1);
-    _tile_loadd(6, weights, row_bytes);
-    _tile_loadd(7, weights + weight_tile, row_bytes);
+    _tile_loadd(6, weights, pair_bytes);
+    _tile_loadd(7, weights + tile_row, pair_bytes);
     for (size_t part = 0; part < shape.parts; ++part, rows += 2 * tile) {
       _tile_stream_loadd(4, rows, row_bytes);
       _tile_dpbf16ps(0, 4, 6);
@@ -111,6 +95,6 @@ void multiply_tiles(const void* rows, size_t pair_count, const TileShape& shape,
 }  // namespace
 
 extern const TileKernels amx_tile_kernels;
-const TileKernels amx_tile_kernels = {sizeof(Number), 256, take_rows, take_weights, multiply_tiles};
+const TileKernels amx_tile_kernels = {sizeof(Number), 256, take_rows, nullptr, multiply_tiles};
 
 }  // namespace kv::simd
