@@ -4,6 +4,7 @@
 
 #include "chapters/models/family.hpp"
 #include "common/files/npy.hpp"
+#include "common/tensor/input_format.hpp"
 #include "common/tensor/simd/instruction_set.hpp"
 #include "common/text/tokenizer.hpp"
 #include "tests/support/catch.hpp"
@@ -112,8 +113,27 @@ TEST_CASE("help is there on every level", "[cli]") {
 TEST_CASE("the version", "[cli]") {
   const std::string version = output_of({"--version"});
   CHECK(version.starts_with("kvbook "));
-  CHECK(std::ranges::count(version, '.') == 2);
-  CHECK(std::ranges::count(version, '\n') == 1);
+  CHECK(std::ranges::count(version.substr(0, version.find('\n')), '.') == 2);
+  CHECK(holds(version, "\ninputs: f32 by "));
+  CHECK(std::ranges::count(version, '\n') == 2);
+}
+
+TEST_CASE("inputs of layers: a format of the book's, with weights in bf16", "[cli]") {
+  const SmallCheckpoint bf16({.type = DType::bf16}), f32;
+  const auto logits = [](const SmallCheckpoint& files, const std::string& inputs, const std::string& stage = "preallocated") {
+    return Words{"bench", "--model", files.path().string(), "--stage", stage, "--prompt-tokens", "3", "--new-tokens", "2", "--inputs", inputs, "--json"};
+  };
+  for (const InputFormat format : input_formats()) {
+    CHECK(json_of(logits(bf16, std::string(name(format)))).at("inputs").text() == name(format));
+    if (format == InputFormat::f32) continue;
+    const std::string format_name(name(format));
+    CHECK(holds(failure_of(logits(f32, format_name), 2), "inputs in " + format_name + " go with weights in bf16; "));
+    CHECK(holds(failure_of(logits(f32, format_name), 2), "' is in f32"));
+    CHECK(holds(failure_of(logits(bf16, format_name, "cuda-naive"), 2), "products of its own"));
+    CHECK(output_of({"compare", "--model", (std::filesystem::path(KV_DATA) / "tiny-mla").string(), "--max-new-tokens", "4", "--inputs", format_name}).find("cuda") == std::string::npos);
+  }
+  CHECK(holds(failure_of(logits(bf16, "int4"), 2), "--inputs int4 is not known; there are f32, bf16x3"));
+  CHECK(json_of({"bench", "--model", f32.path().string(), "--prompt-tokens", "3", "--new-tokens", "2", "--json"}).at("inputs").text() == "f32");
 }
 
 TEST_CASE("a wrong command line: exit code 2, one line that names the word", "[cli]") {

@@ -4,6 +4,7 @@
 #include "chapters/program/session.hpp"
 #include "common/files/error.hpp"
 #include "common/tensor/parallel.hpp"
+#include "common/tensor/input_format.hpp"
 #include "common/tensor/simd/instruction_set.hpp"
 #include "common/text/table.hpp"
 
@@ -66,7 +67,7 @@ void run(const Arguments& arguments) {
   if (arguments.has("--json")) {
     JsonObject object;
     object.set("stage", stage.name).set("model", checkpoint.directory().string()).set("threads", threads());
-    object.set("instructions", name(instruction_set())).set("context", context);
+    object.set("instructions", name(instruction_set())).set("inputs", name(input_format())).set("context", context);
     metrics.write(object);
     std::cout << object.text() << "\n";
     return;
@@ -91,7 +92,7 @@ const Command bench_command{"bench",
                              {"--context", "C", "tokens that each sequence holds before, untimed (default 0)"},
                              {"--new-tokens", "N", "new tokens for each sequence (default 32)"},
                              {"--batch", "B", "sequences (default 1)"},
-                             {"--instructions", "SET", "portable, avx2 or avx512 (default: the widest there is; equal bits)"},
+                             {"--instructions", "SET", "portable, avx2, avx512 or amx (default: the widest there is; equal bits)"},
                              threads_option, json_option},
                             run};
 

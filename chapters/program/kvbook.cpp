@@ -10,6 +10,8 @@
 #include "chapters/program/session.hpp"
 #include "common/files/error.hpp"
 #include "common/files/new_path.hpp"
+#include "common/tensor/input_format.hpp"
+#include "common/tensor/simd/instruction_set.hpp"
 #include "common/text/one_line.hpp"
 
 namespace {
@@ -50,14 +52,24 @@ void print_help(const Command& command) {
   std::cout << "  " << std::left << std::setw(26) << "--help" << "this text\n";
 }
 
+/// With what this processor computes each format of inputs.
+void print_version() {
+  const kv::InstructionSet used = kv::instruction_set();
+  const bool matrix = used == kv::InstructionSet::amx;
+  const std::string vectors(name(matrix ? kv::InstructionSet::avx512 : used));
+  std::cout << "kvbook " KV_VERSION "\ninputs: f32 by " << vectors;
+  for (const kv::InputFormat format : kv::input_formats())
+    if (format != kv::InputFormat::f32) std::cout << ", " << name(format) << " by " << (matrix ? "amx" : vectors);
+  std::cout << "\n";
+}
+
 bool asks_for_help(const std::string& word) { return word == "--help" || word == "-h"; }
 
 void run(const std::vector<std::string>& words) {
   if (words.empty()) throw kv::UsageError("no command given; kvbook --help lists them");
   if (asks_for_help(words[0]) || words[0] == "help") return print_help();
   if (words[0] == "--version") {
-    std::cout << "kvbook " KV_VERSION "\n";
-    return;
+    return print_version();
   }
   const auto found = std::ranges::find(commands, words[0], &Command::name);
   if (found == commands.end()) throw kv::UsageError("unknown command '" + words[0] + "'; kvbook --help lists them");

@@ -8,6 +8,7 @@
 
 #include "common/checkpoint/checkpoint_directory.hpp"
 #include "common/files/error.hpp"
+#include "common/tensor/input_format.hpp"
 #include "common/tensor/parallel.hpp"
 #include "common/text/table.hpp"
 
@@ -135,6 +136,7 @@ const std::vector<Option>& stage_options() {
     for (const StageOption& option : distinct) names.push_back("--" + std::string(option.name));
     std::vector<Option> options;
     for (index_t i = 0; i < names.size(); ++i) options.push_back({names[i], distinct[i].letter, distinct[i].help});
+    options.push_back(inputs_option);
     return options;
   }();
   return all;
@@ -145,7 +147,7 @@ namespace {
 /// Gives the stages what was given for them.
 void set_options(std::vector<Stage>& stages, const Arguments& arguments) {
   for (const Option& option : stage_options()) {
-    if (!arguments.has(option.name)) continue;
+    if (!arguments.has(option.name) || option.name == inputs_option.name) continue;
     const std::string_view name = option.name.substr(2);
     bool taken = false;
     for (Stage& stage : stages)
@@ -157,11 +159,25 @@ void set_options(std::vector<Stage>& stages, const Arguments& arguments) {
   }
 }
 
+/// The GPU's kernels have products of their own.
+bool has_own_products(const Stage& stage) { return stage.name.starts_with("cuda"); }
+
+/// --inputs, which all stages must have.
+void set_inputs(const std::vector<Stage>& stages, const Arguments& arguments) {
+  apply_inputs(arguments.text_or(inputs_option.name, name(InputFormat::f32)));
+  if (input_format() == InputFormat::f32) return;
+  for (const Stage& stage : stages)
+    if (has_own_products(stage))
+      throw UsageError("--inputs " + std::string(name(input_format())) + ": stage " + std::string(stage.name) +
+                       " has products of its own, on a GPU");
+}
+
 }  // namespace
 
 Stage chosen_stage(const Arguments& arguments, std::string_view fallback) {
   std::vector<Stage> one{find_stage(arguments.text_or("--stage", fallback))};
   set_options(one, arguments);
+  set_inputs(one, arguments);
   return one.front();
 }
 
@@ -170,9 +186,21 @@ std::vector<Stage> chosen_stages(const Arguments& arguments, std::vector<Stage> 
   if (arguments.has("--stages")) {
     chosen.clear();
     for (const std::string& name : arguments.list("--stages")) chosen.push_back(find_stage(name));
+  } else if (arguments.has(inputs_option.name)) {
+    std::erase_if(chosen, has_own_products);
   }
   set_options(chosen, arguments);
+  set_inputs(chosen, arguments);
   return chosen;
+}
+
+void apply_inputs(std::string_view wanted) {
+  std::string known;
+  for (const InputFormat format : input_formats()) {
+    if (name(format) == wanted) return use_input_format(format);
+    known += (known.empty() ? "" : ", ") + std::string(name(format));
+  }
+  throw UsageError("--inputs " + std::string(wanted) + " is not known; there are " + known);
 }
 
 void apply_threads(const Arguments& arguments) {

@@ -15,6 +15,7 @@ namespace kv {
 inline constexpr Option model_option{"--model", "DIR", "Hugging Face checkpoint directory"};
 inline constexpr Option stage_option{"--stage", "S", "stage, by name or chapter number (kvbook stages)"};
 inline constexpr Option threads_option{"--threads", "T", "threads (default: one for each core)"};
+inline constexpr Option inputs_option{"--inputs", "FORMAT", "inputs of linear layers: f32, or with weights in bf16 bf16x3 (exact) or bf16-tiles (rounded)"};
 inline constexpr Option json_option{"--json", "", "print one JSON object"};
 inline constexpr Option temperature_option{"--temperature", "T", "0: greedy (default: the checkpoint's)"};
 inline constexpr Option top_p_option{"--top-p", "P", "keep the most likely tokens that reach probability P"};
@@ -47,13 +48,16 @@ std::vector<Token> encode_prompt(const std::filesystem::path& directory, const T
 /// @param max_new_tokens unless --max-new-tokens says otherwise
 GenerateOptions generate_options(const Checkpoint& checkpoint, const Arguments& arguments, index_t max_new_tokens);
 
-/// The options of all stages, as --budget, each once.
+/// The options of all stages, as --budget, each once; and --inputs.
 const std::vector<Option>& stage_options();
 /// --stage with the options that were given.
 /// @throws UsageError for a stage that is not known, or an option that it does not have
 Stage chosen_stage(const Arguments& arguments, std::string_view fallback);
 /// --stages likewise, or these; every option that was given must belong to one of them.
 std::vector<Stage> chosen_stages(const Arguments& arguments, std::vector<Stage> fallback);
+
+/// --inputs, for all layers of this process.  @throws UsageError when it is not known
+void apply_inputs(std::string_view wanted);
 
 /// --threads
 void apply_threads(const Arguments& arguments);

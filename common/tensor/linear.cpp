@@ -7,10 +7,12 @@
 #include <vector>
 
 #include "common/files/error.hpp"
+#include "common/tensor/input_format.hpp"
 #include "common/tensor/memory.hpp"
 #include "common/tensor/pack_panel.hpp"
 #include "common/tensor/parallel.hpp"
 #include "common/tensor/simd/instruction_set.hpp"
+#include "common/tensor/tile_product.hpp"
 
 namespace kv {
 namespace {
@@ -120,6 +122,13 @@ void require_scale(const MatrixView& matrix, float scale, index_t first_row, ind
 void prefetch_sums(const float* sums) {
   __builtin_prefetch(sums);
   __builtin_prefetch(sums + 15);
+}
+
+/// @throws UsageError, as the format was asked for and the weights are what they are
+void require_format(InputFormat inputs, DType weights, std::string_view where) {
+  if (!goes_with(inputs, weights))
+    throw UsageError("inputs in " + std::string(name(inputs)) + " go with weights in bf16; " +
+                     std::string(where.empty() ? "a layer" : where) + " is in " + std::string(name(weights)));
 }
 
 const simd::FormatKernels& format_kernels(const simd::Kernels& kernels, DType type) {
@@ -252,11 +261,12 @@ struct Linear::Panels {
 
   index_t count() const { return blocks(outputs, panel_width); }
   index_t complete() const { return outputs / panel_width; }
-  std::size_t panel_bytes() const { return inputs * panel_width * element_size(type); }
+  index_t stored_inputs() const { return stored_panel_inputs(type, inputs); }
+  std::size_t panel_bytes() const { return stored_inputs() * panel_width * element_size(type); }
   std::byte* panel(index_t p) const { return data.data() + p * panel_bytes(); }
   simd::Panels from(index_t p, index_t panel_count) const {
     const index_t stride = type == DType::f8_e4m3 ? blocks(inputs, scale_block) : 0;
-    return {panel(p), panel_count, inputs, scales.data() + p * stride, stride};
+    return {panel(p), panel_count, inputs, stored_inputs(), scales.data() + p * stride, stride};
   }
   /// Ends the chains of outputs first ... last-1. i8: times the output's scale, as integers are exact in f32. Then the bias.
   void finish(index_t first, index_t last, index_t row_count, float* y, index_t y_stride) const {
@@ -270,6 +280,7 @@ struct Linear::Panels {
       for (index_t n = 0; n < row_count && first <= o && o < last; ++n) y[n * y_stride + o] = NAN;
   }
 
+  void multiply_in_parts(index_t parts, index_t row_count, const float* x, index_t x_stride, float* y, index_t y_stride) const;
   void multiply_few(index_t row_count, const float* x, index_t x_stride, float* y, index_t y_stride) const;
   void multiply_many(index_t row_count, const float* x, index_t x_stride, float* y, index_t y_stride) const;
 
@@ -304,6 +315,7 @@ Linear::Linear(const LinearView& map)
     throw std::invalid_argument("Linear: block scales belong to f8_e4m3, not to " + std::string(name(weight.type)));
   if (weight.row_scales && weight.type != DType::i8)
     throw std::invalid_argument("Linear: row scales belong to i8, not to " + std::string(name(weight.type)));
+  require_format(input_format(), panels_->type, weight.where);
   Panels& panels = *panels_;
   const index_t input_blocks = blocks(weight.columns, scale_block);
   if (weight.type == DType::f8_e4m3) panels.scales.assign(panels.count() * input_blocks, 1.0f);
@@ -346,6 +358,10 @@ Tensor<2> Linear::operator()(const Tensor<2>& x) const {
 
 void Linear::multiply(index_t row_count, const float* x, index_t x_stride, float* y, index_t y_stride) const {
   if (row_count == 0 || panels_->outputs == 0) return;
+  if (const InputFormat inputs = input_format(); inputs != InputFormat::f32) {
+    require_format(inputs, panels_->type, "a layer");
+    return panels_->multiply_in_parts(inputs == InputFormat::bf16x3 ? 3 : 1, row_count, x, x_stride, y, y_stride);
+  }
   // Narrow formats are widened in the registers as long as that is cheaper than a copy in f32: twice, or once for e4m3.
   const bool twice = panels_->type != DType::f32 && panels_->type != DType::f8_e4m3;
   const index_t few = simd::kernels().direct_rows * (twice ? 2 : 1);
@@ -353,6 +369,14 @@ void Linear::multiply(index_t row_count, const float* x, index_t x_stride, float
     panels_->multiply_few(row_count, x, x_stride, y, y_stride);
   else
     panels_->multiply_many(row_count, x, x_stride, y, y_stride);
+}
+
+void Linear::Panels::multiply_in_parts(index_t parts, index_t row_count, const float* x, index_t x_stride, float* y,
+                                       index_t y_stride) const {
+  const auto end = [this](index_t first, index_t last, index_t rows, float* from, index_t stride) {
+    finish(first, last, rows, from, stride);
+  };
+  multiply_in_tiles({data.data(), inputs, outputs, std::cref(end)}, parts, row_count, x, x_stride, y, y_stride);
 }
 
 /// A decode step: weights are read from memory once and widened in the registers.

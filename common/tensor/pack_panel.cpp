@@ -73,34 +73,35 @@ void transpose(const Stretches<Element>& from, index_t first, Element* out) {
                          [&](index_t j, const Vector& vector) { std::memcpy(out + j * Lanes<Element>::count, &vector, sizeof vector); });
 }
 
-/// Where output j of a panel stands among its 32.
-index_t position(DType type, index_t j) { return type == DType::bf16 ? j % 16 * 2 + j / 16 : j; }
-
+/// An `Element` is what stays together: an element of the matrix, or a pair of inputs in bf16.
 template <class Element>
 void pack(const MatrixView& matrix, index_t panel, Element* out) {
-  constexpr index_t stretch_inputs = stretch / sizeof(Element);
+  const index_t bytes = element_size(matrix.type), stretch_inputs = stretch / bytes;
   const index_t first = panel * panel_width, outputs = std::min<index_t>(panel_width, matrix.rows - first);
+  const index_t stored = stored_panel_inputs(matrix.type, matrix.columns);
   const auto* const data = static_cast<const std::byte*>(matrix.data);
   alignas(64) Stretches<Element> stretches = {};
 
-  for (index_t k0 = 0; k0 < matrix.columns; k0 += stretch_inputs) {
-    const index_t inputs = std::min(stretch_inputs, matrix.columns - k0);
+  for (index_t k0 = 0; k0 < stored; k0 += stretch_inputs) {
+    const index_t inputs = std::min(stretch_inputs, matrix.columns - std::min(k0, matrix.columns));
     // A copy first: rows at a distance of a power of two share a cache set.
     for (index_t j = 0; j < outputs; ++j) {
-      const std::byte* p = data + ((first + j) * matrix.row_stride + k0 * matrix.column_stride) * sizeof(Element);
-      Element* const own = stretches[position(matrix.type, j)];
+      const std::byte* p = data + ((first + j) * matrix.row_stride + k0 * matrix.column_stride) * bytes;
+      auto* const own = reinterpret_cast<std::byte*>(stretches[j]);
       if (matrix.column_stride == 1 && inputs == stretch_inputs) {
         std::memcpy(own, p, stretch);
         for (index_t b = 0; b < stretch; b += 64) __builtin_prefetch(p + stretch + b, 0, 2);  // the next one: to the second cache
       } else {
-        for (index_t k = 0; k < inputs; ++k) std::memcpy(own + k, p + k * matrix.column_stride * sizeof(Element), sizeof *own);
+        for (index_t k = 0; k < inputs; ++k) std::memcpy(own + k * bytes, p + k * matrix.column_stride * bytes, bytes);
+        std::memset(own + inputs * bytes, 0, stretch - inputs * bytes);
       }
     }
-    for (index_t k = 0; k < inputs; k += Lanes<Element>::count) {
+    const index_t elements = std::min(stretch_inputs, stored - k0) * bytes / sizeof(Element);
+    for (index_t k = 0; k < elements; k += Lanes<Element>::count) {
       Element block[Lanes<Element>::count * panel_width];
-      const bool whole = k + Lanes<Element>::count <= inputs;
+      const bool whole = k + Lanes<Element>::count <= elements;
       transpose<Element>(stretches, k, whole ? out : block);
-      if (!whole) std::memcpy(out, block, (inputs - k) * panel_width * sizeof(Element));
+      if (!whole) std::memcpy(out, block, (elements - k) * panel_width * sizeof(Element));
       out += Lanes<Element>::count * panel_width;
     }
   }
@@ -108,7 +109,12 @@ void pack(const MatrixView& matrix, index_t panel, Element* out) {
 
 }  // namespace
 
+index_t stored_panel_inputs(DType type, index_t inputs) {
+  return type == DType::bf16 ? (inputs + simd::tile_block - 1) / simd::tile_block * simd::tile_block : inputs;
+}
+
 void pack_panel(const MatrixView& matrix, index_t panel, std::byte* out) {
+  if (matrix.type == DType::bf16) return pack(matrix, panel, reinterpret_cast<std::uint32_t*>(out));
   switch (element_size(matrix.type)) {
     case 1: return pack(matrix, panel, reinterpret_cast<std::uint8_t*>(out));
     case 2: return pack(matrix, panel, reinterpret_cast<std::uint16_t*>(out));

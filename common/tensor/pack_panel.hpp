@@ -5,9 +5,11 @@
 
 namespace kv {
 
-/// Outputs 32 * panel ... of the matrix as [input][32], zeros where the matrix ends. Of bf16 in pairs (j, j + 16), which a
-/// shift and a mask widen.
-/// @param out columns * 32 elements in the matrix's number format, aligned to 16 bytes
+/// Inputs of a panel: bf16 is filled up with zeros to whole blocks of 32.
+index_t stored_panel_inputs(DType type, index_t inputs);
+
+/// Outputs 32 * panel ... of the matrix as [input][32], of bf16 as [pair of inputs][32][2]; zeros where the matrix ends.
+/// @param out stored_panel_inputs() * 32 elements in the matrix's number format, aligned to 16 bytes
 void pack_panel(const MatrixView& matrix, index_t panel, std::byte* out);
 
 }  // namespace kv

@@ -5,6 +5,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "common/tensor/simd/amx.hpp"
+
 namespace kv {
 namespace {
 
@@ -17,13 +19,26 @@ bool available(InstructionSet set) {
     case InstructionSet::avx512:
       return available(InstructionSet::avx2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    case InstructionSet::amx: return available(InstructionSet::avx512) && simd::amx_works(simd::avx512_kernels.tiles);
   }
 #endif
   return set == InstructionSet::portable;
 }
 
+#ifdef KV_X86_KERNELS
+const simd::Kernels& amx_kernels() {
+  static const simd::Kernels kernels = [] {
+    simd::Kernels other = simd::avx512_kernels;
+    if (const simd::TileKernels* const tiles = simd::amx_tiles()) other.tiles = *tiles;
+    return other;
+  }();
+  return kernels;
+}
+#endif
+
 const simd::Kernels& kernels_of([[maybe_unused]] InstructionSet set) {
 #ifdef KV_X86_KERNELS
+  if (set == InstructionSet::amx) return amx_kernels();
   if (set == InstructionSet::avx512) return simd::avx512_kernels;
   if (set == InstructionSet::avx2) return simd::avx2_kernels;
 #endif
@@ -49,12 +64,14 @@ std::string_view name(InstructionSet set) {
     case InstructionSet::portable: return "portable";
     case InstructionSet::avx2: return "avx2";
     case InstructionSet::avx512: return "avx512";
+    case InstructionSet::amx: return "amx";
   }
   throw std::invalid_argument("name: unknown instruction set");
 }
 
 std::vector<InstructionSet> available_instruction_sets() {
-  std::vector<InstructionSet> sets = {InstructionSet::portable, InstructionSet::avx2, InstructionSet::avx512};
+  std::vector<InstructionSet> sets = {InstructionSet::portable, InstructionSet::avx2, InstructionSet::avx512,
+                                      InstructionSet::amx};
   std::erase_if(sets, [](InstructionSet set) { return !available(set); });
   return sets;
 }

@@ -8,7 +8,7 @@
 
 namespace kv {
 
-enum class InstructionSet { portable, avx2, avx512 };
+enum class InstructionSet { portable, avx2, avx512, amx };  ///< amx: avx512, and tiles by AMX
 
 /// "avx512"
 std::string_view name(InstructionSet set);

@@ -8,6 +8,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "common/tensor/simd/tiles.hpp"
+
 namespace kv::simd {
 
 /// Outputs that are packed side by side: [panel][input][panel_width].
@@ -16,11 +18,12 @@ constexpr std::size_t panel_width = 32;
 constexpr std::size_t scale_block = 128;
 
 /// Neighbouring panels of packed weights in one number format.
-/// bf16 is stored in pairs, output j beside j + 16, so that a shift and a mask widen both.
+/// bf16 is stored in pairs of inputs, [pair][32 outputs][2]: a shift and a mask widen them, and a matrix instruction takes
+/// them as they are. Zeros fill up whole blocks of 32 inputs.
 struct Panels {
   const void* data;
   std::size_t count;
-  std::size_t inputs;
+  std::size_t inputs, stored_inputs;
   const float* scales;            ///< e4m3: of panel p and input k at [p * scale_stride + k / scale_block]
   std::size_t scale_stride;
 };
@@ -41,12 +44,6 @@ struct FormatKernels {
                          std::size_t next_step);
 };
 
-/// Rows at equal distances.
-struct Rows {
-  const float* data;
-  std::size_t stride, count;
-};
-
 /// out[i] = factor * number i of a row whose numbers lie side by side and in order: one rounding.
 using WidenRow = void (*)(const void* numbers, std::size_t count, float factor, float* out);
 /// out[i] = factor * code i + offset, fused, for codes of 4 bits: code i is in byte i / 2, the even one in the low bits.
@@ -60,6 +57,11 @@ struct Kernels {
   std::size_t direct_rows;  ///< up to here weights are widened inside the tile, without a copy in f32
 
   FormatKernels f32, bf16, f16, f8_e4m3, i8;
+  /// A row for multiply_row: [input][parts], and zeros up to a whole block of 32 inputs.
+  void (*take_row)(const float* x, std::size_t inputs, std::size_t parts, float* out);
+  /// The sums of tiles (tiles.hpp) for one row and all 32 * count outputs. Streams weights in bf16 once.
+  void (*multiply_row)(const Panels& weights, const float* taken, std::size_t parts, float* y);
+  TileKernels tiles;  ///< the same for many rows
 
   /// out[k * rows.count + r] = rows[r][k], for k < width. REQUIRES: rows.count <= tile_rows
   void (*interleave)(const Rows& rows, std::size_t width, float* out);

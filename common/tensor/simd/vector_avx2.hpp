@@ -82,13 +82,15 @@ struct Vector {
         _mm256_add_epi32(_mm256_castps_si256(a), _mm256_slli_epi32(_mm256_castps_si256(integer), 23)));
   }
 
-  /// 32 weights in two vectors.
-  static void load_bf16(const std::uint16_t* p, Vector& low, Vector& high) {
-    const __m256i first = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-    const __m256i second = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 16));
-    const __m256i mask = _mm256_set1_epi32(static_cast<int>(0xffff0000));
-    low = {_mm256_castsi256_ps(_mm256_slli_epi32(first, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(second, 16))};
-    high = {_mm256_castsi256_ps(_mm256_and_si256(first, mask)), _mm256_castsi256_ps(_mm256_and_si256(second, mask))};
+  /// The first or the second inputs of 32 pairs, in two vectors.
+  static void load_bf16(const std::uint16_t* pairs, int part, Vector& low, Vector& high) {
+    low = {widen_bf16_of_pairs(pairs, part), widen_bf16_of_pairs(pairs + 16, part)};
+    high = {widen_bf16_of_pairs(pairs + 32, part), widen_bf16_of_pairs(pairs + 48, part)};
+  }
+  static __m256 widen_bf16_of_pairs(const std::uint16_t* p, int part) {
+    const __m256i pairs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return _mm256_castsi256_ps(part == 0 ? _mm256_slli_epi32(pairs, 16)
+                                         : _mm256_and_si256(pairs, _mm256_set1_epi32(static_cast<int>(0xffff0000))));
   }
   static void load_bf16_in_order(const std::uint16_t* p, Vector& low, Vector& high) {
     low = {widen_bf16(p), widen_bf16(p + 8)};

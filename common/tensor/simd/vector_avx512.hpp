@@ -66,11 +66,15 @@ struct Vector {
         _mm512_add_epi32(_mm512_castps_si512(a.lanes), _mm512_slli_epi32(_mm512_castps_si512(integer.lanes), 23)))};
   }
 
-  /// 32 weights in two vectors.
-  static void load_bf16(const std::uint16_t* p, Vector& low, Vector& high) {
+  /// The first or the second inputs of 32 pairs, in two vectors.
+  static void load_bf16(const std::uint16_t* pairs, int part, Vector& low, Vector& high) {
+    low.lanes = widen_bf16_of_pairs(pairs, part);
+    high.lanes = widen_bf16_of_pairs(pairs + 32, part);
+  }
+  static __m512 widen_bf16_of_pairs(const std::uint16_t* p, int part) {
     const __m512i pairs = _mm512_loadu_si512(p);
-    low.lanes = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
-    high.lanes = _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000))));
+    return _mm512_castsi512_ps(part == 0 ? _mm512_slli_epi32(pairs, 16)
+                                         : _mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000))));
   }
   static void load_bf16_in_order(const std::uint16_t* p, Vector& low, Vector& high) {
     low.lanes = widen_bf16(p);

@@ -84,9 +84,9 @@ struct Vector {
   static float number(std::uint32_t bits) { return __builtin_bit_cast(float, bits); }
 
   /// 32 weights in two vectors.
-  static void load_bf16(const std::uint16_t* p, Vector& low, Vector& high) {
-    low = each([=](int i) { return number(std::uint32_t{p[2 * i]} << 16); });
-    high = each([=](int i) { return number(std::uint32_t{p[2 * i + 1]} << 16); });
+  static void load_bf16(const std::uint16_t* pairs, int part, Vector& low, Vector& high) {
+    low = each([=](int i) { return number(std::uint32_t{pairs[2 * i + part]} << 16); });
+    high = each([=](int i) { return number(std::uint32_t{pairs[32 + 2 * i + part]} << 16); });
   }
   static void load_bf16_in_order(const std::uint16_t* p, Vector& low, Vector& high) {
     low = each([=](int i) { return number(std::uint32_t{p[i]} << 16); });

@@ -1,0 +1,76 @@
+#include "common/tensor/simd/amx.hpp"
+
+#include <cstring>
+
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+namespace kv::simd {
+
+#ifdef KV_AMX_KERNELS
+extern const TileKernels amx_tile_kernels;
+#endif
+
+const TileKernels* amx_tiles() {
+#ifdef KV_AMX_KERNELS
+  return &amx_tile_kernels;
+#else
+  return nullptr;
+#endif
+}
+
+namespace {
+
+/// Tile registers are large, so Linux gives them to a process that asks.
+/// @see https://docs.kernel.org/arch/x86/xstate.html
+bool allowed() {
+#if defined(KV_AMX_KERNELS) && defined(SYS_arch_prctl)
+  constexpr int request_permission = 0x1023, tile_data = 18;
+  return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
+         syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#else
+  return false;
+#endif
+}
+
+constexpr std::size_t probe_inputs = 3 * tile_block, probe_width = 32;
+
+/// Two rows times 32 outputs. Exponents lie so close that every other order shows in the last bits; in the second row they
+/// are so small that inputs, products and sums are subnormal, and zero.
+void probe_sums(const TileKernels& tiles, float* sums) {
+  float x[2 * probe_inputs];
+  std::uint16_t weights[probe_inputs * probe_width];
+  std::uint32_t state = 1;
+  const auto random_bf16 = [&](std::uint32_t exponent) {  // of 8 exponents from this one on
+    state = state * 1664525 + 1013904223;
+    return static_cast<std::uint16_t>((state >> 31) << 15 | (exponent + (state >> 28) % 8) << 7 | ((state >> 20) & 0x7f));
+  };
+  for (std::size_t i = 0; i < 2 * probe_inputs; ++i) {
+    const std::uint32_t bits = static_cast<std::uint32_t>(random_bf16(i < probe_inputs ? 124 : i % 5 == 0 ? 0 : 56)) << 16;
+    std::memcpy(x + i, &bits, sizeof bits);
+  }
+  for (std::size_t i = 0; i < probe_inputs * probe_width; ++i) weights[i] = random_bf16(i % 7 == 0 ? 0 : i % 2 == 0 ? 64 : 124);
+
+  const TileShape shape{1, 1, 1, probe_inputs / tile_block};
+  alignas(64) std::byte rows[2 * probe_inputs * sizeof(float)], laid_out[sizeof weights * 2];
+  tiles.take_rows({x, probe_inputs, 2}, probe_inputs, shape, rows);
+  if (tiles.take_weights) tiles.take_weights(weights, shape.blocks, laid_out);
+  tiles.multiply(rows, 1, shape, tiles.take_weights ? static_cast<const void*>(laid_out) : weights, shape.blocks, sums, false, weights);
+}
+
+}  // namespace
+
+bool amx_works(const TileKernels& expected) {
+  static const bool works = [&] {
+    if (!allowed()) return false;
+    float found[2 * probe_width], right[2 * probe_width];
+    probe_sums(*amx_tiles(), found);
+    probe_sums(expected, right);
+    return std::memcmp(found, right, sizeof found) == 0;
+  }();
+  return works;
+}
+
+}  // namespace kv::simd
