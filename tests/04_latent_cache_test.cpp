@@ -324,6 +324,33 @@ TEST_CASE("absorption slices every number format alike", "[latent]") {
   CHECK((from_fp8.absorb(queries) == from_f32.absorb(queries)));
 }
 
+TEST_CASE("latent: behind a prefix the cheaper form is that of the rows that are stored, the new ones counted once", "[latent]") {
+  const Checkpoint checkpoint(golden_folder("deepseek-v3-dense"));
+  const LatentSizes sizes = latent_config(checkpoint.config()).sizes;
+  constexpr index_t S = 60;
+  index_t border = 1;  // the shortest chunk for which expanding pays
+  while (border < S && !expanding_is_cheaper(sizes, border, S)) ++border;
+  REQUIRE(border > 1);
+  REQUIRE(border < S);
+  REQUIRE_FALSE(expanding_is_cheaper(sizes, border, S + border));
+  const Tensor<2> x = hidden_states(S, width(checkpoint), 26);
+  const auto last = [&](const char* stage, index_t T) {
+    auto attention = layer(stage, checkpoint, S);
+    kv::test::feed(*attention, rows(x, 0, S - T), {{0, 0, S - T}});
+    return kv::test::feed(*attention, rows(x, S - T, T), {{0, 0, T}});
+  };
+  CHECK(equal_bits(last("latent", border), last("decompressed", border)));
+  CHECK(equal_bits(last("latent", border - 1), last("absorbed", border - 1)));
+}
+
+TEST_CASE("the norms inside of attention have an epsilon of their own, which small inputs show", "[latent]") {
+  const char* name = GENERATE(from_range(std::begin(latent_cases), std::end(latent_cases)));
+  CAPTURE(name);
+  const Checkpoint checkpoint(golden_folder(name));
+  const Tensor<2> x = 1e-3f * hidden_states(20, width(checkpoint), 27);
+  CHECK(relative_difference(run("absorbed", checkpoint, x), LatentOracle<double>(checkpoint, 1).expanded(x)) < f32_tolerance);
+}
+
 TEST_CASE("what each form costs, for DeepSeek-V3 at 1024 tokens of context", "[latent]") {
   const LatentSizes v3{.width = 7168, .heads = 128, .rank = 512, .rope_width = 64, .plain_width = 128,
                        .value_width = 128, .query_rank = 1536};

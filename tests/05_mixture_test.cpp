@@ -120,6 +120,15 @@ TEST_CASE("exact: every expert on every token gives what the grouped way gives",
   }
 }
 
+TEST_CASE("exact: a long prompt is computed in pieces, and none of its tokens is left out", "[mixture]") {
+  const auto router = std::make_shared<GreedyRouter>(E, K, 1.0f);
+  for (const index_t N : {1023, 1024, 1025, 2049}) {
+    CAPTURE(N);
+    const Tensor<2> x = random_tensor<2>({N, M}, 31);
+    CHECK(exact(Mixture(parts_with(router)).forward(x), DenseMixture(parts_with(router)).forward(x)));
+  }
+}
+
 TEST_CASE("exact: the same with experts that no token goes to, and with tokens that go to none", "[mixture]") {
   const Tensor<2> x = random_tensor<2>({7, M}, 30);
   for (const Choices& choices : {Choices{{3, 0.25f}, {11, 0.75f}}, Choices{{0, 1.0f}}, Choices{{E - 1, -2.0f}}, Choices{}}) {
@@ -175,6 +184,7 @@ TEST_CASE("an expert is loaded when it is first chosen, once, by whichever threa
   std::atomic<int> loads{0};
   const ExpertPool pool(E, [&](index_t e) {
     ++loads;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));  // long enough for the others to come
     return expert_weights(e).make();
   });
   CHECK(pool.count() == E);
