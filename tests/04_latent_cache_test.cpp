@@ -299,8 +299,12 @@ TEST_CASE("absorbed keeps (R+P) floats per token, whatever the number of heads",
   CAPTURE(name, stage, capacity, sequences);
   const Checkpoint checkpoint(golden_folder(name));
   const LatentSizes sizes = latent_config(checkpoint.config()).sizes;
-  CHECK(layer(stage, checkpoint, capacity, sequences)->state_bytes().allocated ==
-        (sizes.rank + sizes.rope_width) * sizeof(float) * capacity * sequences);
+  const std::size_t row_bytes = (sizes.rank + sizes.rope_width) * sizeof(float);
+  auto latents = layer(stage, checkpoint, capacity, sequences);
+  CHECK(latents->state_bytes().allocated == row_bytes * capacity * sequences);
+  CHECK(latents->state_bytes().used == 0);
+  latents->forward(hidden_states(1, width(checkpoint), 28), {{0, 0, 1}});
+  CHECK(latents->state_bytes().used == row_bytes);
   const index_t D = sizes.plain_width + sizes.rope_width;
   CHECK(layer("preallocated", checkpoint, capacity, sequences)->state_bytes().allocated ==
         sizes.heads * (D + sizes.value_width) * sizeof(float) * capacity * sequences);
