@@ -6,6 +6,7 @@
 
 #include "chapters/05_mixture_of_experts/capacity_router.hpp"
 #include "chapters/05_mixture_of_experts/gated_expert.hpp"
+#include "chapters/05_mixture_of_experts/jobs.hpp"
 #include "chapters/05_mixture_of_experts/mixture.hpp"
 #include "chapters/05_mixture_of_experts/noaux_tc_router.hpp"
 #include "chapters/05_mixture_of_experts/softmax_routers.hpp"
@@ -127,6 +128,13 @@ TEST_CASE("exact: a long prompt is computed in pieces, and none of its tokens is
     const Tensor<2> x = random_tensor<2>({N, M}, 31);
     CHECK(exact(Mixture(parts_with(router)).forward(x), DenseMixture(parts_with(router)).forward(x)));
   }
+}
+
+TEST_CASE("exact: the product of a weight and an output is rounded before it is added", "[mixture]") {
+  const float x = 1.0f + 0x1p-12f, rounded = 1.0f + 0x1p-11f;  // x * x, but for 2^-24
+  std::vector<float> y{-rounded, 0.0f};
+  add_weighted(y, x, std::vector<float>{x, x});
+  CHECK(y == std::vector<float>{0.0f, rounded});
 }
 
 TEST_CASE("exact: the same with experts that no token goes to, and with tokens that go to none", "[mixture]") {
