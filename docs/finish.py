@@ -13,7 +13,7 @@ import sys
 
 # Of one word: in a page's title, in a section's, each time in the text.
 PAGE_TITLE, SECTION_TITLE = 40.0, 12.0
-EXERCISES = 0.1  # of pages that ask what a chapter answers
+EXERCISES = 0.05  # of pages that ask what a chapter answers
 REFERENCE = 0.5  # of the pages that are no chapters, beside a chapter
 MEMBERS = re.compile(r'<a id="(\w+)" name="\w+"></a>\n<h2 class="memtitle">.*?</span>(.*?)</h2>', re.S)
 CLASSES = re.compile(r'<a class="el" href="((?:class|struct)\w+\.html)"[^>]*>(\w+)</a>')
