@@ -14,6 +14,7 @@ import sys
 
 # Of one word: in a page's title, in a section's, each time in the text.
 PAGE_TITLE, SECTION_TITLE = 40.0, 12.0
+EXERCISES = 0.05  # of pages that ask what a chapter answers
 REFERENCE = 0.5  # of the pages that are no chapters, beside a chapter; and of what a chapter has at its end
 MEMBERS = re.compile(r'<a id="(\w+)" name="\w+"></a>\n<h2 class="memtitle">.*?</span>(.*?)</h2>', re.S)
 CLASSES = re.compile(r'<a class="el" href="((?:class|struct)\w+\.html)"[^>]*>(\w+)</a>')
@@ -66,7 +67,7 @@ def search_index(folder):
     places, index = [], {}
     for page in book_pages(folder):
         page_title, parts = sections(page)
-        weight = 1.0 if page.name.startswith("ch") else REFERENCE
+        weight = EXERCISES if page.name.endswith("-exercises.html") else 1.0 if page.name.startswith("ch") else REFERENCE
         for number, (title, anchor, text) in enumerate(parts):
             place = len(places)
             if anchor.endswith(("-letters", "-references")):
@@ -98,8 +99,8 @@ def sources(folder):
     """The Markdown of every page of the book, by the name that its title gives it."""
     root = pathlib.Path(__file__).resolve().parents[1]
     result = {"index.html": root / "docs/index.md"}
-    for file in [*root.glob("chapters/**/chapter.md"), *root.glob("docs/*.md")]:
-        name = re.search(r"\{#(\w+)\}", file.read_text().split("\n", 1)[0])
+    for file in [*root.glob("chapters/**/chapter.md"), *root.glob("chapters/*/exercises/*.md"), *root.glob("docs/*.md")]:
+        name = re.search(r"\{#([\w-]+)\}", file.read_text().split("\n", 1)[0])
         if name and name[1] != "mainpage":
             result[f"{name[1]}.html"] = file
     return {page: result[page.name] for page in book_pages(folder)}

@@ -135,10 +135,13 @@ TEST_CASE("preallocated holds C * G * (D + W) floats for each sequence, full or 
     PreallocatedAttention attention(heads.projection, {.sequences = 3, .capacity = 11});
     const std::size_t expected = 3 * 11 * G * (D + W) * 4;
     CHECK(attention.state_bytes().allocated == expected);
+    CHECK(attention.state_bytes().used == 0);
     feed(attention, random_tensor<2>({11, heads.width}, 1), {{1, 0, 11}});
     CHECK(attention.state_bytes().allocated == expected);
+    CHECK(attention.state_bytes().used == expected / 3);
     attention.truncate(1, 0);
     CHECK(attention.state_bytes().allocated == expected);
+    CHECK(attention.state_bytes().used == 0);
   }
 }
 

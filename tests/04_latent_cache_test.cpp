@@ -299,8 +299,12 @@ TEST_CASE("absorbed keeps (R+P) floats per token, whatever the number of heads",
   CAPTURE(name, stage, capacity, sequences);
   const Checkpoint checkpoint(golden_folder(name));
   const LatentSizes sizes = latent_config(checkpoint.config()).sizes;
-  CHECK(layer(stage, checkpoint, capacity, sequences)->state_bytes().allocated ==
-        (sizes.rank + sizes.rope_width) * sizeof(float) * capacity * sequences);
+  const std::size_t row_bytes = (sizes.rank + sizes.rope_width) * sizeof(float);
+  auto latents = layer(stage, checkpoint, capacity, sequences);
+  CHECK(latents->state_bytes().allocated == row_bytes * capacity * sequences);
+  CHECK(latents->state_bytes().used == 0);
+  latents->forward(hidden_states(1, width(checkpoint), 28), {{0, 0, 1}});
+  CHECK(latents->state_bytes().used == row_bytes);
   const index_t D = sizes.plain_width + sizes.rope_width;
   CHECK(layer("preallocated", checkpoint, capacity, sequences)->state_bytes().allocated ==
         sizes.heads * (D + sizes.value_width) * sizeof(float) * capacity * sequences);
@@ -322,6 +326,33 @@ TEST_CASE("absorption slices every number format alike", "[latent]") {
   Tensor<3> queries = empty<3>({3, sizes.heads, sizes.key_width()});
   std::copy(flat.begin(), flat.end(), queries.begin());
   CHECK((from_fp8.absorb(queries) == from_f32.absorb(queries)));
+}
+
+TEST_CASE("latent: behind a prefix the cheaper form is that of the rows that are stored, the new ones counted once", "[latent]") {
+  const Checkpoint checkpoint(golden_folder("deepseek-v3-dense"));
+  const LatentSizes sizes = latent_config(checkpoint.config()).sizes;
+  constexpr index_t S = 60;
+  index_t border = 1;  // the shortest chunk for which expanding pays
+  while (border < S && !expanding_is_cheaper(sizes, border, S)) ++border;
+  REQUIRE(border > 1);
+  REQUIRE(border < S);
+  REQUIRE_FALSE(expanding_is_cheaper(sizes, border, S + border));
+  const Tensor<2> x = hidden_states(S, width(checkpoint), 26);
+  const auto last = [&](const char* stage, index_t T) {
+    auto attention = layer(stage, checkpoint, S);
+    kv::test::feed(*attention, rows(x, 0, S - T), {{0, 0, S - T}});
+    return kv::test::feed(*attention, rows(x, S - T, T), {{0, 0, T}});
+  };
+  CHECK(equal_bits(last("latent", border), last("decompressed", border)));
+  CHECK(equal_bits(last("latent", border - 1), last("absorbed", border - 1)));
+}
+
+TEST_CASE("the norms inside of attention have an epsilon of their own, which small inputs show", "[latent]") {
+  const char* name = GENERATE(from_range(std::begin(latent_cases), std::end(latent_cases)));
+  CAPTURE(name);
+  const Checkpoint checkpoint(golden_folder(name));
+  const Tensor<2> x = 1e-3f * hidden_states(20, width(checkpoint), 27);
+  CHECK(relative_difference(run("absorbed", checkpoint, x), LatentOracle<double>(checkpoint, 1).expanded(x)) < f32_tolerance);
 }
 
 TEST_CASE("what each form costs, for DeepSeek-V3 at 1024 tokens of context", "[latent]") {

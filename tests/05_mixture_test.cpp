@@ -6,6 +6,7 @@
 
 #include "chapters/05_mixture_of_experts/capacity_router.hpp"
 #include "chapters/05_mixture_of_experts/gated_expert.hpp"
+#include "chapters/05_mixture_of_experts/jobs.hpp"
 #include "chapters/05_mixture_of_experts/mixture.hpp"
 #include "chapters/05_mixture_of_experts/noaux_tc_router.hpp"
 #include "chapters/05_mixture_of_experts/softmax_routers.hpp"
@@ -120,6 +121,22 @@ TEST_CASE("exact: every expert on every token gives what the grouped way gives",
   }
 }
 
+TEST_CASE("exact: a long prompt is computed in pieces, and none of its tokens is left out", "[mixture]") {
+  const auto router = std::make_shared<GreedyRouter>(E, K, 1.0f);
+  for (const index_t N : {1023, 1024, 1025, 2049}) {
+    CAPTURE(N);
+    const Tensor<2> x = random_tensor<2>({N, M}, 31);
+    CHECK(exact(Mixture(parts_with(router)).forward(x), DenseMixture(parts_with(router)).forward(x)));
+  }
+}
+
+TEST_CASE("exact: the product of a weight and an output is rounded before it is added", "[mixture]") {
+  const float x = 1.0f + 0x1p-12f, rounded = 1.0f + 0x1p-11f;  // x * x, but for 2^-24
+  std::vector<float> y{-rounded, 0.0f};
+  add_weighted(y, x, std::vector<float>{x, x});
+  CHECK(y == std::vector<float>{0.0f, rounded});
+}
+
 TEST_CASE("exact: the same with experts that no token goes to, and with tokens that go to none", "[mixture]") {
   const Tensor<2> x = random_tensor<2>({7, M}, 30);
   for (const Choices& choices : {Choices{{3, 0.25f}, {11, 0.75f}}, Choices{{0, 1.0f}}, Choices{{E - 1, -2.0f}}, Choices{}}) {
@@ -175,6 +192,7 @@ TEST_CASE("an expert is loaded when it is first chosen, once, by whichever threa
   std::atomic<int> loads{0};
   const ExpertPool pool(E, [&](index_t e) {
     ++loads;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));  // long enough for the others to come
     return expert_weights(e).make();
   });
   CHECK(pool.count() == E);

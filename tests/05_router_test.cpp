@@ -336,6 +336,19 @@ TEST_CASE("GShard and Switch drop the tokens that find no room", "[router]") {
     CHECK(routing[0][0].weight + routing[0][1].weight == Approx(1.0).epsilon(1e-6));
     CHECK(routing[5][0].weight == Approx(std::exp(3.0) / (std::exp(3.0) + std::exp(2.0))).epsilon(1e-6));  // not made up to 1
   }
+  SECTION("GShard: a first choice is the likelier expert, not the one with the lower number") {
+    Tensor<2> liked = zeros<2>({4, 3});
+    for (const index_t n : {0, 1}) liked(n, 2) = 2.0f, liked(n, 0) = 1.0f;
+    for (const index_t n : {2, 3}) liked(n, 0) = 2.0f, liked(n, 1) = 1.0f;
+    const CapacityRouter router(3, 2, 0.75);
+    REQUIRE(router.capacity(4) == 2);
+    const Routing routing = router.route(liked);
+    for (const index_t n : {0, 1}) {  // expert 0 is full of those who like it best
+      REQUIRE(routing[n].size() == 1);
+      CHECK(routing[n][0].expert == 2);
+    }
+    for (const index_t n : {2, 3}) CHECK(routing[n].size() == 2);
+  }
   SECTION("so a token's experts depend on its neighbours: decode does not repeat prefill") {
     const CapacityRouter router(3, 1, 1.0);
     CHECK(router.route(logits)[5].empty());

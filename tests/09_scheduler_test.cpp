@@ -167,6 +167,8 @@ TEST_CASE("preempted before every step in turn, and computed again: the same tok
     CHECK(heard.tokens[{2, 0}] == expected);
     preemptions += heard.ends.at({2, 0}).preemptions;
     CHECK(heard.ends.at({1, 0}).preemptions == 0);  // the earliest is never the one that goes
+    CHECK(scheduler.stats().prompt_tokens == 12 + 11);  // who comes back is not counted again
+    CHECK(scheduler.stats().reused_tokens == 0);
   }
   CHECK(preemptions >= 10);
 }

@@ -80,6 +80,21 @@ TEST_CASE("the table holds cos and sin of position * frequency", "[rope]") {
   CHECK(table.sin(0, 3) == 0.0f);
 }
 
+TEST_CASE("far out an angle is the product of two f32 numbers, as in the programs that trained the weights", "[rope]") {
+  const Rope rope = plain_rope(64);
+  constexpr index_t position = 100'003;
+  const RopeTable table = rope.table(std::vector<index_t>{position});
+  double most = 0.0;
+  for (index_t i = 0; i < 32; ++i) {
+    const float angle = 100'003.0f * rope.frequencies[i];
+    CAPTURE(i);
+    CHECK(table.cos(0, i) == static_cast<float>(std::cos(static_cast<double>(angle))));
+    CHECK(table.sin(0, i) == static_cast<float>(std::sin(static_cast<double>(angle))));
+    most = std::max(most, std::abs(static_cast<double>(angle) - 100'003.0 * static_cast<double>(rope.frequencies[i])));
+  }
+  CHECK(most > 1e-3);  // so a product in double is another one
+}
+
 TEST_CASE("a row of the table does not depend on the others", "[rope]") {
   const Rope rope = plain_rope(32);
   const RopeTable many = rope.table(std::vector<index_t>{3, 900, 17}), one = rope.table(std::vector<index_t>{900});

@@ -18,6 +18,21 @@ function(kv_precompile target build)
   endif()
 endfunction()
 
+# Exercises: files of chapters/*/exercises that are compiled in place of the source that their first line names. By
+# themselves they are rooms that no program reaches. See tests/exercise.
+set(KV_EXERCISE "" CACHE STRING "Exercises that take the place of the book's sources, by their paths")
+
+# kv_take_places(LIST): puts the chosen exercises into a list of sources.
+function(kv_take_places list)
+  set(sources ${${list}})
+  foreach(exercise ${KV_EXERCISE})
+    file(STRINGS ${PROJECT_SOURCE_DIR}/${exercise} place LIMIT_COUNT 1 REGEX "in place of ")
+    string(REGEX REPLACE ".* in place of ([a-z0-9_/.]+[a-z]).*" "\\1" place "${place}")
+    list(TRANSFORM sources REPLACE "^${PROJECT_SOURCE_DIR}/${place}$" "${PROJECT_SOURCE_DIR}/${exercise}")
+  endforeach()
+  set(${list} ${sources} PARENT_SCOPE)
+endfunction()
+
 # kv_room(PATH): the room of a folder, if it holds C++ sources, or that of a single one.
 function(kv_room path)
   set(sources ${PROJECT_SOURCE_DIR}/${path})
@@ -28,6 +43,7 @@ function(kv_room path)
   if(NOT sources)
     return()
   endif()
+  kv_take_places(sources)
   kv_room_name(name ${path})
   foreach(build "" _checked)
     add_library(${name}${build} STATIC EXCLUDE_FROM_ALL ${sources})

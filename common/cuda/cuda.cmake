@@ -73,13 +73,21 @@ endif()
 # The book's kernels, for the CPU.
 file(GLOB KV_CUDA_SOURCES CONFIGURE_DEPENDS
   ${PROJECT_SOURCE_DIR}/chapters/[0-9]*/*.cu ${PROJECT_SOURCE_DIR}/chapters/[0-9]*/*/*.cu)
-kv_compile_on_cpu(${KV_CUDA_SOURCES})
+set(KV_CUDA_EXERCISES ${KV_CUDA_SOURCES})
+list(FILTER KV_CUDA_EXERCISES INCLUDE REGEX "/exercises/")
+list(FILTER KV_CUDA_SOURCES EXCLUDE REGEX "/exercises/")
+kv_take_places(KV_CUDA_SOURCES)
+kv_compile_on_cpu(${KV_CUDA_SOURCES} ${KV_CUDA_EXERCISES})
 set(KV_KERNEL_FILES ${KV_CUDA_SOURCES} ${PROJECT_SOURCE_DIR}/common/cuda/simt/grid.cpp)
 foreach(build "" _checked)
   add_library(kv_cuda_cpu${build} OBJECT EXCLUDE_FROM_ALL ${KV_CUDA_SOURCES})
   target_link_libraries(kv_cuda_cpu${build} PUBLIC kv_flags${build} kv_simt)
   kv_precompile(kv_cuda_cpu${build} "${build}")
 endforeach()
+if(KV_CUDA_EXERCISES)
+  add_library(kv_cuda_exercises OBJECT EXCLUDE_FROM_ALL ${KV_CUDA_EXERCISES})  # part of no program
+  target_link_libraries(kv_cuda_exercises PUBLIC kv_flags kv_simt)
+endif()
 
 # nvcc: found, and able to compile. KV_NVCC_WORKS says so to the rest of the build.
 set(KV_NVCC_WORKS OFF)

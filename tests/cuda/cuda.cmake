@@ -39,6 +39,7 @@ endforeach()
 
 # The ladder: nothing to find for the sanitizers, the traffic that its rungs promise, the same bits in any order.
 file(GLOB KV_LADDER_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/chapters/06_cuda_kernels/ladder/*.cu)
+kv_take_places(KV_LADDER_SOURCES)
 list(APPEND KV_LADDER_SOURCES ${CMAKE_CURRENT_SOURCE_DIR}/support/mla_cases.cpp)
 kv_add_simt_test(06_ladder_tsan tsan ${CMAKE_CURRENT_LIST_DIR}/ladder_sanitized.cpp ${KV_LADDER_SOURCES})
 kv_add_simt_test(06_ladder_asan asan ${CMAKE_CURRENT_LIST_DIR}/ladder_sanitized.cpp ${KV_LADDER_SOURCES})
