@@ -54,7 +54,7 @@ void require_choosable(index_t experts, index_t chosen, const GroupLimit& limit)
 
 // [groups]
 List<float> keep_best_groups(std::span<const float> scores, const GroupLimit& limit,
-                                    float (*group_score)(std::span<const float>)) {
+                             float (*group_score)(std::span<const float>)) {
   require_choosable(scores.size(), 1, limit);
   const index_t size = scores.size() / limit.groups;
   List<float> group_scores;
