@@ -28,7 +28,7 @@ Range within(const Range& range, index_t block) {
 
 /// What was summed so far, for every query.
 struct Sums {
-  std::vector<RunningSoftmax> softmax;
+  List<RunningSoftmax> softmax;
   Scratch scratch;
   float* out;
   index_t width;

@@ -13,8 +13,8 @@ constexpr index_t tokens_at_once = 1024;
 
 /// Threads take whole experts, with one barrier for all of them; where experts are fewer than threads, all threads work
 /// on each expert's matrices in turn.
-std::vector<Tensor<2>> run(const std::vector<Job>& jobs, const ExpertPool& experts, const Tensor<2>& x) {
-  std::vector<Tensor<2>> outputs(jobs.size());  // of each, (visits,M)
+List<Tensor<2>> run(const List<Job>& jobs, const ExpertPool& experts, const Tensor<2>& x) {
+  List<Tensor<2>> outputs(jobs.size());  // of each, (visits,M)
   for (const Job& job : jobs) experts.expert(job.expert);  // not in a thread: packing uses them all
   const index_t together = jobs.size() < threads() ? jobs.size() : 1;
   parallel_for(jobs.size(), together, [&](index_t first, index_t last) {

@@ -30,8 +30,8 @@ Choices NoauxTcRouter::choose(std::span<const float> logits) const {
   // --- end ---
 }
 
-std::vector<float> sigmoid(std::span<const float> x) {
-  std::vector<float> result(x.begin(), x.end());
+List<float> sigmoid(std::span<const float> x) {
+  List<float> result(x.begin(), x.end());
   for (float& value : result) value = -value;
   exp(result);
   for (float& value : result) value = 1.0f / (1.0f + value);

@@ -6,7 +6,7 @@
 
 namespace kv {
 
-std::vector<index_t> top_k(std::span<const float> scores, index_t k) {
+List<index_t> top_k(std::span<const float> scores, index_t k) {
   if (k > scores.size())
     throw std::invalid_argument("top_k: " + std::to_string(k) + " of " +
                                 std::to_string(scores.size()) + " scores");
@@ -16,7 +16,7 @@ std::vector<index_t> top_k(std::span<const float> scores, index_t k) {
   // --- end ---
 }
 
-Choices choices(const std::vector<index_t>& experts, std::span<const float> scores) {
+Choices choices(const List<index_t>& experts, std::span<const float> scores) {
   Choices result;
   for (const index_t e : experts) result.push_back({e, scores[e]});
   return result;
@@ -44,8 +44,8 @@ void require_choosable(index_t experts, index_t chosen, const GroupLimit& limit)
                                 " experts from " + std::to_string(kept) + " of " + std::to_string(groups) + " groups");
 }
 
-std::vector<float> keep_best_groups(std::span<const float> scores, const GroupLimit& limit,
-                                    float (*group_score)(std::span<const float>)) {
+List<float> keep_best_groups(std::span<const float> scores, const GroupLimit& limit,
+                             float (*group_score)(std::span<const float>)) {
   require_choosable(scores.size(), 1, limit);
   // --- yours ---
   // scores (E) in limit.groups groups side by side: those outside of the limit.kept best groups are masked.

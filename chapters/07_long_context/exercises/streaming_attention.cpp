@@ -8,7 +8,7 @@
 
 namespace kv {
 
-std::vector<index_t> positions_in_cache(const std::vector<index_t>& positions, const StreamingSizes& sizes) {
+List<index_t> positions_in_cache(const List<index_t>& positions, const StreamingSizes& sizes) {
   // --- yours ---
   // Where each token stands among the rows that it sees.
   throw std::logic_error("exercise 07 streaming_attention: positions are yours to write");

@@ -65,9 +65,11 @@ bool PrefixIndex::give_up_one() {
 void PrefixIndex::take_out(index_t page) {
   const Node node = *std::exchange(nodes_[page], std::nullopt);
   const auto [first, last] = by_hash_.equal_range(node.hash);
-  by_hash_.erase(std::find_if(first, last, [&](const auto& entry) { return entry.second == page; }));
+  const auto is_page = [&](const auto& entry) { return entry.second == page; };
+  by_hash_.erase(std::find_if(first, last, is_page));
   leaves_.erase({node.last_used, page});
-  if (node.parent && --nodes_[*node.parent]->children == 0) leaves_.emplace(nodes_[*node.parent]->last_used, *node.parent);
+  if (node.parent && --nodes_[*node.parent]->children == 0)
+    leaves_.emplace(nodes_[*node.parent]->last_used, *node.parent);
 }
 
 index_t PrefixIndex::reclaimable() const {
