@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <random>
+#include <sstream>
 #include <thread>
 
 #include "common/files/npy.hpp"
@@ -133,6 +134,15 @@ TEST_CASE("MPI: ranks with other options are refused before any work", "[mpi]") 
   CHECK(finished.out == "");
 }
 
+/// What Open MPI's own library says of a rank that was killed while it made itself known is not ours to quiet.
+std::string without_pmix(const std::string& text) {
+  std::string rest;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);)
+    if (!holds(line, "PMIX ERROR:")) rest += line + "\n";
+  return rest;
+}
+
 TEST_CASE("MPI: a rank that is killed at a random moment takes the job with it", "[mpi]") {
   const char* wanted = std::getenv("KV_KILLS");
   const int runs = wanted ? std::atoi(wanted) : 6;
@@ -177,8 +187,8 @@ TEST_CASE("MPI: a rank that is killed at a random moment takes the job with it",
       ::kill(job, SIGKILL);
       waitpid(job, &status, 0);
     }
-    const std::string said = contents_of(err);
-    CAPTURE(run, ranks, guilty, said);
+    const std::string all = contents_of(err), said = without_pmix(all);
+    CAPTURE(run, ranks, guilty, all);
     if (ended != 0) CHECK(took < 5.0);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {  // its work was done when the kill came: only then may it end well
       CHECK(std::filesystem::exists(mark));
