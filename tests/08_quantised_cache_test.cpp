@@ -90,8 +90,15 @@ std::vector<NamedRow> rows_of(index_t width) {
                              {"equal and negative", std::vector<float>(width, -1234.5f)},
                              {"NaN", with(random(11, 1.0f), NAN)},
                              {"infinity", with(random(12, 1.0f), INFINITY)},
-                             {"minus infinity", with(random(13, 1.0f), -INFINITY)}};
+                             {"minus infinity", with(random(13, 1.0f), -INFINITY)},
+                             {"halves, where int8's scale is 1", std::vector<float>(width, 127.0f)},
+                             {"halves, where int4's step is 1", std::vector<float>(width, 15.0f)}};
   for (float& x : rows[9].numbers) x += 100.0f;
+  for (index_t i = 0; i < width; ++i) {
+    if (i % 32 != 0) rows[17].numbers[i] = static_cast<float>(i % 61) - 29.5f;
+    if (i % 32 > 1) rows[18].numbers[i] = static_cast<float>(i % 14) + 0.5f;
+    if (i % 32 == 1) rows[18].numbers[i] = 0.0f;
+  }
   return rows;
 }
 
