@@ -228,6 +228,10 @@ TEST_CASE("given up: the least recently used first, not the first that came; chi
   CHECK(index.contains(in_use));
   CHECK(index.reclaimable() == 0);
   CHECK(pool.free() == 4);
+  const index_t older = add(std::nullopt, 5), younger = add(older, 6);  // not looked up since: the parent is the older one
+  CHECK(index.give_up_one());
+  CHECK(index.contains(older));
+  CHECK_FALSE(index.contains(younger));
 }
 
 TEST_CASE("a page that is given out again is not found under its old tokens", "[prefix]") {

@@ -65,7 +65,8 @@ struct Case {
 
 }  // namespace
 
-TEST_CASE("a decode step of a preallocated cache asks the allocator for nothing", "[allocations]") {
+TEST_CASE("a decode step of a preallocated cache asks for nothing, but for what a thread keeps that is new to it",
+          "[allocations]") {
   const auto [model, stage] = GENERATE(Case{"tiny-gqa", "preallocated"}, Case{"tiny-mla", "preallocated"},
                                        Case{"tiny-mla", "absorbed"}, Case{"tiny-mla", "latent"});
   const index_t before = threads();

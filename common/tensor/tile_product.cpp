@@ -57,7 +57,7 @@ void lay_out(const Chunk& chunk, const float* x, index_t x_stride) {
       chunk.kernels.take_rows({x + row * x_stride, x_stride, count}, chunk.layer.inputs, chunk.shape, chunk.pair(p));
     }
   };
-  parallel_for(chunk.shape.pairs, 1 + 20000 / (chunk.layer.inputs * chunk.shape.pair_rows()), std::cref(take));
+  parallel_for(chunk.shape.pairs, 1 + 20000 / (chunk.layer.inputs * chunk.shape.pair_rows()), take);
 }
 
 /// Inputs first ... last-1 of one panel for pairs p0 ... p1-1. Sums wait in y between two spans of inputs.
@@ -96,7 +96,7 @@ void multiply_span(const Chunk& chunk, index_t first, index_t last) {
   };
   // Worth another thread from about 10 us on, at 8 bytes of weights and 100 multiplications per ns.
   const index_t panel_ns = (last - first) * panel_width * (1 + chunk.rows * chunk.shape.parts / groups / 25) / 4 + 1;
-  parallel_for(groups * panels, 10000 / panel_ns + 1, std::cref(multiply_items));
+  parallel_for(groups * panels, 10000 / panel_ns + 1, multiply_items);
 }
 
 /// Few rows, one after the other: for each the weights pass by as fast as memory gives them.
@@ -125,7 +125,7 @@ void multiply_rows(const TiledLayer& layer, index_t parts, index_t row_count, co
   };
   // Worth another thread from about 10 us on, at 16 bytes of weights for a row and ns; 4 panels stream together.
   const index_t panel_ns = layer.inputs * panel_width * row_count / 8 + 1;
-  parallel_for(blocks(layer.outputs, panel_width), 4 * (2500 / panel_ns + 1), std::cref(multiply));
+  parallel_for(blocks(layer.outputs, panel_width), 4 * (2500 / panel_ns + 1), multiply);
 }
 
 /// Up to here rows pass one by one: a matrix instruction waits as long for one row as for eight.
