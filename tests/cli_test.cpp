@@ -70,7 +70,7 @@ std::string list(const std::vector<Token>& tokens) {
   return text;
 }
 
-const Words commands{"tour", "stages", "generate", "chat", "serve", "compare", "bench", "logits", "inspect", "budget", "perplexity", "needle", "quantise", "tokenise"};
+const Words commands{"tour", "stages", "generate", "chat", "serve", "compare", "bench", "logits", "inspect", "budget", "perplexity", "needle", "quantise", "pack", "tokenise"};
 const std::string tiny = std::string(KV_DATA) + "/tiny-gqa";
 
 /// Names of the stages that serve the shipped GQA model, with the exact ones told apart.
@@ -161,6 +161,7 @@ TEST_CASE("a wrong command line: exit code 2, one line that names the word", "[c
   CHECK(holds(usage({"tour", "--chapter", "0"}), "--chapter"));
   CHECK(holds(usage({"stages", "--model", "x"}), "'--model'"));
   CHECK(holds(usage({"quantise", "--output", "x"}), "--model is missing"));
+  CHECK(holds(usage({"pack"}), "--model is missing"));
   CHECK(holds(usage({"quantise", "--model", "x"}), "--output is missing"));
   CHECK(holds(usage({"quantise", "--model", "x", "--output", ""}), "--output is empty"));
   CHECK(holds(usage({"perplexity"}), "--file is missing"));

@@ -58,34 +58,47 @@ float nearest_bf16(float x) {
 
 /// An input as its parts, the smallest first.
 std::vector<float> parts(float x, InputFormat format) {
-  if (format == InputFormat::bf16_tiles) return {nearest_bf16(x)};
+  if (rounds(format)) return {nearest_bf16(x)};
   const auto cut = [](float value) { return number(std::bit_cast<std::uint32_t>(value) & 0xffff0000); };
   const float high = cut(x), middle = cut(x - high);
   return {x - high - middle, middle, high};
 }
 
-/// The definition: per 32 inputs and part, chains over the even and the odd ones, added, then added to the sum.
+/// In pairs: one chain, the odd input of every pair before the even one.
+float sum_in_pairs(const Weights& w, index_t o, const std::vector<std::vector<float>>& inputs) {
+  float sum = 0;
+  for (index_t pair = 0; pair < w.inputs; pair += 2)
+    for (const index_t i : {pair + 1, pair})
+      if (i < w.inputs) sum = flushed(std::fma(flushed(inputs[i][0]), flushed(from_bf16(w.numbers[o * w.inputs + i])), sum));
+  return sum;
+}
+
+/// In tiles: per 32 inputs and part, chains over the even and the odd ones, added, then added to the sum.
+float sum_in_tiles(const Weights& w, index_t o, const std::vector<std::vector<float>>& inputs) {
+  float sum = 0;
+  for (index_t block = 0; block < w.inputs; block += 32)
+    for (index_t part = 0; part < inputs[0].size(); ++part) {
+      float chains[2] = {0, 0};
+      for (index_t i = block; i < std::min(block + 32, w.inputs); ++i)
+        chains[i % 2] = flushed(std::fma(flushed(inputs[i][part]), flushed(from_bf16(w.numbers[o * w.inputs + i])), chains[i % 2]));
+      sum = flushed(sum + flushed(chains[0] + chains[1]));
+    }
+  return sum;
+}
+
+/// The definition.
 std::vector<float> sums(const Weights& w, const std::vector<float>& x, index_t rows, InputFormat format) {
   std::vector<float> y;
   for (index_t n = 0; n < rows; ++n) {
     std::vector<std::vector<float>> inputs;
     for (index_t i = 0; i < w.inputs; ++i) inputs.push_back(parts(x[n * w.inputs + i], format));
-    for (index_t o = 0; o < w.outputs; ++o) {
-      float sum = 0;
-      for (index_t block = 0; block < w.inputs; block += 32)
-        for (index_t part = 0; part < inputs[0].size(); ++part) {
-          float chains[2] = {0, 0};
-          for (index_t i = block; i < std::min(block + 32, w.inputs); ++i)
-            chains[i % 2] = flushed(std::fma(flushed(inputs[i][part]), flushed(from_bf16(w.numbers[o * w.inputs + i])), chains[i % 2]));
-          sum = flushed(sum + flushed(chains[0] + chains[1]));
-        }
-      y.push_back(sum);
-    }
+    for (index_t o = 0; o < w.outputs; ++o)
+      y.push_back(format == InputFormat::bf16 ? sum_in_pairs(w, o, inputs) : sum_in_tiles(w, o, inputs));
   }
   return y;
 }
 
-const std::vector<InputFormat> rounded_formats = {InputFormat::bf16x3, InputFormat::bf16_tiles};
+const std::vector<InputFormat> rounded_formats = {InputFormat::bf16x3, InputFormat::bf16, InputFormat::bf16_tiles};
 
 /// One input times 1: what the layer has made of it. In every instruction set.
 std::vector<float> taken(const std::vector<float>& x, InputFormat format) {
@@ -112,8 +125,9 @@ std::vector<float> all_bf16_and_between() {
 
 }  // namespace
 
-TEST_CASE("inputs: bf16-tiles takes the nearest number of bf16, ties to even, subnormal ones as zero", "[inputs]") {
-  const std::vector<float> x = all_bf16_and_between(), y = taken(x, InputFormat::bf16_tiles);
+TEST_CASE("inputs: rounding takes the nearest number of bf16, ties to even, subnormal ones as zero", "[inputs]") {
+  const InputFormat format = GENERATE(InputFormat::bf16, InputFormat::bf16_tiles);
+  const std::vector<float> x = all_bf16_and_between(), y = taken(x, format);
   index_t wrong = 0;
   for (index_t i = 0; i < x.size(); ++i) {
     const float expected = flushed(nearest_bf16(x[i]));
@@ -136,7 +150,7 @@ TEST_CASE("inputs: bf16x3 takes every number as it is, down to 2^-103", "[inputs
   CHECK(wrong == 0);
 }
 
-TEST_CASE("inputs: the order of tiles for any number of rows, instruction set and threads", "[inputs]") {
+TEST_CASE("inputs: the order of tiles or pairs for any number of rows, instruction set and threads", "[inputs]") {
   const InputFormat format = GENERATE(from_range(rounded_formats));
   const auto [outputs, inputs] = GENERATE(table<index_t, index_t>({{1, 7}, {31, 33}, {33, 128}, {70, 257}}));
   const Weights weights(outputs, inputs, random_floats(outputs * inputs, 11));
@@ -204,11 +218,12 @@ TEST_CASE("inputs: against a sum in double", "[inputs]") {
         for (index_t i = 0; i < inputs; ++i) {
           const float input = x[n * inputs + i];
           const double w = from_bf16(weights.numbers[o * inputs + i]);
-          sum += w * (format == InputFormat::bf16_tiles ? nearest_bf16(input) : input);
+          sum += w * (rounds(format) ? nearest_bf16(input) : input);
           magnitude += std::abs(w * input);
         }
         CAPTURE(name(format), n, o);
-        REQUIRE(std::abs(y[n * outputs + o] - sum) <= (format == InputFormat::f32 ? 1e-6 : 2e-7) * magnitude);
+        const bool one_chain = format == InputFormat::f32 || format == InputFormat::bf16;
+        REQUIRE(std::abs(y[n * outputs + o] - sum) <= (one_chain ? 1e-6 : 2e-7) * magnitude);
       }
   }
 }

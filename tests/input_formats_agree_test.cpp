@@ -33,7 +33,7 @@ Decoder decoder_of(const Checkpoint& checkpoint, const Stage& stage, index_t seq
   return make_decoder(checkpoint, stage, {.sequences = sequences, .capacity = 40});
 }
 
-const std::vector<InputFormat> formats = {InputFormat::bf16x3, InputFormat::bf16_tiles};
+const std::vector<InputFormat> formats = {InputFormat::bf16x3, InputFormat::bf16, InputFormat::bf16_tiles};
 
 }  // namespace
 

@@ -211,6 +211,31 @@ std::optional<CacheScales> cache_scales(const Checkpoint& checkpoint, index_t la
   return CacheScales{scale(reader, at + "k_scale"), scale(reader, at + "v_scale")};
 }
 
+std::vector<MatrixView> multiplied(const ModelTensors& tensors) {
+  std::vector<MatrixView> matrices{tensors.head};
+  const auto add = [&](const SwiGluTensors& part) {
+    for (const LinearView* map : {&part.gate, &part.up, &part.down}) matrices.push_back(map->weight);
+  };
+  for (const LayerTensors& layer : tensors.layers) {
+    if (const auto* grouped = std::get_if<GroupedTensors>(&layer.attention)) {
+      for (const LinearView* map : {&grouped->query, &grouped->key, &grouped->value, &grouped->output}) matrices.push_back(map->weight);
+    } else {
+      const auto& latent = std::get<LatentTensors>(layer.attention);
+      if (latent.query_down) matrices.push_back(latent.query_down->weight);
+      for (const MatrixView& matrix : {latent.query_up, latent.latent_down.weight, latent.latent_up, latent.output.weight}) matrices.push_back(matrix);
+    }
+    if (const auto* mixture = std::get_if<MixtureTensors>(&layer.feed_forward)) {
+      matrices.push_back(mixture->gate);
+      for (const SwiGluTensors& expert : mixture->experts) add(expert);
+      if (mixture->shared) add(*mixture->shared);
+      if (mixture->shared_gate) matrices.push_back(*mixture->shared_gate);
+    } else {
+      add(std::get<SwiGluTensors>(layer.feed_forward));
+    }
+  }
+  return matrices;
+}
+
 index_t shortest_window(const ModelTensors& tensors) {
   index_t shortest = no_window;
   for (const LayerTensors& layer : tensors.layers)

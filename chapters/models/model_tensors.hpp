@@ -68,6 +68,9 @@ struct ModelTensors {
 /// out, or a field of config.json
 ModelTensors model_tensors(const Checkpoint& checkpoint);
 
+/// Matrices that layers on the CPU multiply with, all experts among them.
+std::vector<MatrixView> multiplied(const ModelTensors& tensors);
+
 /// Of all layers; no_window: every token sees all before it.
 index_t shortest_window(const ModelTensors& tensors);
 

@@ -60,7 +60,7 @@ double largest_difference(const std::vector<float>& found, const std::vector<flo
 /// Gives every run the bound of its promise. Two stages that promise something next to a third may differ by both together.
 void set_bounds(const Checkpoint& checkpoint, const std::vector<Token>& prompt, std::vector<StageRun>& runs) {
   // Where inputs are rounded, a last bit of attention's may become a last bit of a shorter number.
-  const bool inputs_rounded = input_format() == InputFormat::bf16_tiles;
+  const bool inputs_rounded = rounds(input_format());
   const auto needs_trial = [=](const StageRun& run) {
     return run.stage.equality.other_sums || (inputs_rounded && run.stage.equality.tolerance > 0.0);
   };

@@ -22,7 +22,7 @@ constexpr std::array commands{
     &kv::tour_command,    &kv::stages_command,     &kv::generate_command, &kv::chat_command,     &kv::serve_command,
     &kv::traffic_command, &kv::compare_command,    &kv::bench_command,    &kv::logits_command,   &kv::inspect_command,
     &kv::budget_command,  &kv::experts_command,    &kv::balance_command,  &kv::perplexity_command, &kv::needle_command,
-    &kv::quantise_command, &kv::gpu_bench_command, &kv::tokenise_command};
+    &kv::quantise_command, &kv::pack_command, &kv::gpu_bench_command, &kv::tokenise_command};
 
 void print_help() {
   std::cout << "kvbook: an executable book about the KV cache in LLM inference\n\n"
@@ -55,11 +55,12 @@ void print_help(const Command& command) {
 /// With what this processor computes each format of inputs.
 void print_version() {
   const kv::InstructionSet used = kv::instruction_set();
-  const bool matrix = used == kv::InstructionSet::amx;
-  const std::string vectors(name(matrix ? kv::InstructionSet::avx512 : used));
+  const std::string vectors(name(std::min(used, kv::InstructionSet::avx512)));
   std::cout << "kvbook " KV_VERSION "\ninputs: f32 by " << vectors;
-  for (const kv::InputFormat format : kv::input_formats())
-    if (format != kv::InputFormat::f32) std::cout << ", " << name(format) << " by " << (matrix ? "amx" : vectors);
+  for (const kv::InputFormat format : kv::input_formats()) {
+    const bool instruction = used == (format == kv::InputFormat::bf16 ? kv::InstructionSet::avx512_bf16 : kv::InstructionSet::amx);
+    if (format != kv::InputFormat::f32) std::cout << ", " << name(format) << " by " << (instruction ? name(used) : vectors);
+  }
   std::cout << "\n";
 }
 

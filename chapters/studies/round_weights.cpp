@@ -123,7 +123,7 @@ void write_config(const Checkpoint& checkpoint, const fs::path& folder) {
 }
 
 bool holds_weights(const fs::path& file) {
-  constexpr std::array endings{".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".msgpack", ".index.json"};
+  constexpr std::array endings{".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".msgpack", ".index.json", ".kvbook"};
   return std::ranges::any_of(endings, [&](const char* ending) { return file.string().ends_with(ending); });
 }
 

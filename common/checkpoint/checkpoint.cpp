@@ -9,6 +9,7 @@
 #include <set>
 
 #include "common/checkpoint/checkpoint_directory.hpp"
+#include "common/checkpoint/packed_weights.hpp"
 #include "common/checkpoint/safetensors.hpp"
 #include "common/files/error.hpp"
 #include "common/files/mapped_file.hpp"
@@ -59,15 +60,17 @@ struct Checkpoint::Files {
   VectorView row_scales(const std::string& name, const Located& weight) const;
   VectorView numbers(const Located& found) const;
   void drop(const MatrixView& matrix) const;
+  Linear packed(const LinearView& map);
 
   fs::path directory;
   Json config;
   fs::path listing;  // the file that says which tensors there are
-  std::map<std::string, std::unique_ptr<MappedFile>> shards;
+  Shards shards;
   std::map<std::string, Located, std::less<>> tensors;
   std::map<std::string, std::string, std::less<>> promised;  // tensors that the index lists, and the shards that lack them
 
-  std::mutex packing;  // guards linears and report_packed
+  std::mutex packing;  // guards what follows
+  std::optional<std::shared_ptr<const PackedWeights>> kept;  // nothing before somebody packs; null: no such file
   std::map<LinearView, std::weak_ptr<const Linear>> linears;
   std::function<void(std::size_t bytes)> report_packed;
 
@@ -295,21 +298,34 @@ void Checkpoint::Files::drop(const MatrixView& matrix) const {
       file->drop({begin, extent * element_size(matrix.type)});
 }
 
+/// As it is kept, or packed now.
+Linear Checkpoint::Files::packed(const LinearView& map) {
+  if (!kept) kept = PackedWeights::of(directory, shards);
+  const std::span bytes = *kept ? (*kept)->find(map.weight, shards) : std::span<const std::byte>();
+  if (!bytes.empty()) return Linear(map, bytes, *kept);
+  Linear linear(map);
+  drop(map.weight);  // or all weights would be in memory twice
+  return linear;
+}
+
 std::shared_ptr<const Linear> Checkpoint::pack(const LinearView& map) const {
   const MatrixView& weight = map.weight;
   const std::lock_guard lock(files_->packing);
   std::weak_ptr<const Linear>& known = files_->linears[map];
   if (auto linear = known.lock()) return linear;
-  require_numbers(weight);
-  auto linear = std::make_shared<const Linear>(map);
+  auto linear = std::make_shared<const Linear>(files_->packed(map));
   known = linear;
-  files_->drop(weight);  // or all weights would be in memory twice
   if (files_->report_packed) files_->report_packed(weight.rows * weight.columns * element_size(weight.type));
   return linear;
 }
 
 std::shared_ptr<const Linear> Checkpoint::linear(std::string_view name, index_t outputs, index_t inputs) const {
   return pack(matrix(name, outputs, inputs));
+}
+
+std::filesystem::path Checkpoint::keep_packed(const std::vector<MatrixView>& matrices,
+                                              const std::function<void(const MatrixView&)>& on_matrix) const {
+  return kv::keep_packed(directory(), files_->shards, matrices, on_matrix);
 }
 
 void Checkpoint::on_packed(std::function<void(std::size_t bytes)> report) const {

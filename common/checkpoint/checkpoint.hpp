@@ -62,10 +62,15 @@ class Checkpoint {
 
   /// A packed linear layer, from views on this checkpoint. Packed once and shared: every stage that runs on
   /// this checkpoint uses the same copy, which is freed with its last holder. Safe to call from several threads.
-  /// @throws Error for a weight or a scale that is no finite number, as require_numbers()
+  /// @throws Error for a weight or a scale that is no finite number, as require_numbers(); for a file of packed weights that
+  /// belongs to others
   std::shared_ptr<const Linear> pack(const LinearView& map) const;
   /// pack(matrix(name, outputs, inputs))
   std::shared_ptr<const Linear> linear(std::string_view name, index_t outputs, index_t inputs) const;
+
+  /// Packs these once more and keeps them in a file beside the checkpoint: from then on pack() finds them there and does not
+  /// look at the weights. @see packed_weights.hpp
+  std::filesystem::path keep_packed(const std::vector<MatrixView>& matrices, const std::function<void(const MatrixView&)>& on_matrix) const;
 
   /// Calls `report` whenever pack() has packed another matrix, with its bytes. An empty function ends it.
   /// It is called under a lock and must not call pack().

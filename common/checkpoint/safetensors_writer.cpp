@@ -13,7 +13,7 @@
 namespace kv {
 namespace {
 
-constexpr std::size_t alignment = 8;
+constexpr std::size_t alignment = 8, data_alignment = 64;  // data: whole vectors in one line of the cache
 
 /// Bytes of one element; of none, as if they were the widest.
 std::size_t element_bytes(const StoredTensor& tensor) {
@@ -44,7 +44,8 @@ SafetensorsWriter::SafetensorsWriter(std::filesystem::path file, std::vector<Sto
     header += "," + entry_text(tensor, tensor.begin);
   }
   header += "}";
-  header.resize((header.size() + alignment - 1) / alignment * alignment, ' ');
+  const std::size_t begin = (sizeof(std::uint64_t) + header.size() + data_alignment - 1) / data_alignment * data_alignment;
+  header.resize(begin - sizeof(std::uint64_t), ' ');
   const std::uint64_t length = header.size();
   for (StoredTensor& tensor : tensors) {
     tensor.begin += sizeof length + header.size();

@@ -12,6 +12,7 @@ namespace kv {
 enum class InputFormat {
   f32,         ///< as they are; one chain of FMAs, ascending
   bf16x3,      ///< exactly, as a sum of three numbers in bf16, in the order of tiles (simd/tiles.hpp)
+  bf16,        ///< rounded to one number in bf16, in the order of pairs (simd/tiles.hpp)
   bf16_tiles,  ///< rounded to one number in bf16, in the order of tiles
 };
 
@@ -21,6 +22,9 @@ std::vector<InputFormat> input_formats();
 
 /// Whether there is such a product. f32 goes with all weights, the others with bf16.
 bool goes_with(InputFormat inputs, DType weights);
+
+/// Whether an input is rounded, and no number of several.
+bool rounds(InputFormat inputs);
 
 /// The one in use. Weights are packed in the same way for all.
 InputFormat input_format();

@@ -7,12 +7,12 @@
 #include <vector>
 
 #include "common/files/error.hpp"
+#include "common/tensor/bf16_product.hpp"
 #include "common/tensor/input_format.hpp"
 #include "common/tensor/memory.hpp"
 #include "common/tensor/pack_panel.hpp"
 #include "common/tensor/parallel.hpp"
 #include "common/tensor/simd/instruction_set.hpp"
-#include "common/tensor/tile_product.hpp"
 
 namespace kv {
 namespace {
@@ -79,13 +79,6 @@ void widen_row(const MatrixView& matrix, index_t i, std::span<float> out) {
     for (index_t j = 0; j < matrix.columns; ++j) out[j] *= matrix.row_scales[i];
 }
 
-/// Whether row i of an e4m3 matrix has a NaN: 0x7f or 0xff.
-bool has_nan(const MatrixView& matrix, index_t i) {
-  for (index_t j = 0; j < matrix.columns; ++j)
-    if ((load<std::uint8_t>(element(matrix, i, j)) & 0x7f) == 0x7f) return true;
-  return false;
-}
-
 /// Whether one of the elements that fill these bytes is infinite or NaN: its exponent is all ones (e4m3: all but its sign).
 /// Eight bytes at a time, as lanes: adding 1 at the foot of such an exponent, and only of such, carries into the sign.
 bool has_non_finite(const std::byte* data, std::size_t bytes, DType type) {
@@ -116,6 +109,26 @@ void require_scale(const MatrixView& matrix, float scale, index_t first_row, ind
   if (!fits)
     throw Error(std::string(matrix.where) + " has the scale " + std::to_string(scale) + " in row " + std::to_string(first_row) +
                 "; a scale is finite and positive, or zero where all its weights are");
+}
+
+/// require_numbers() of rows first ... last-1.
+void require_rows(const MatrixView& matrix, index_t first, index_t last) {
+  for (index_t i = first; i < last; ++i) {
+    bool bad = false;
+    if (matrix.column_stride == 1)
+      bad = has_non_finite(element(matrix, i, 0), matrix.columns * element_size(matrix.type), matrix.type);
+    else
+      for (index_t j = 0; j < matrix.columns; ++j) bad = bad || !std::isfinite(matrix.at(i, j));
+    if (bad)
+      throw Error(std::string(matrix.where) + " has a weight in row " + std::to_string(i) +
+                  " that is not finite; the file is damaged: download it again");
+    if (matrix.row_scales) require_scale(matrix, matrix.row_scales[i], i, 1, 0, matrix.columns);
+    if (!matrix.block_scales || (i != 0 && (i + matrix.first_row) % scale_block != 0)) continue;
+    for (index_t j = 0, next; j < matrix.columns; j = next) {
+      next = j + to_next_block(j + matrix.first_column);
+      require_scale(matrix, block_scale(matrix, i, j), i, to_next_block(i + matrix.first_row), j, next - j);
+    }
+  }
 }
 
 /// Sums that the tile after this one goes on with.
@@ -196,25 +209,8 @@ MatrixView view(const Tensor<2>& matrix) {
 }
 
 void require_numbers(const MatrixView& matrix) {
-  const auto check_rows = [&](index_t first, index_t last) {
-    for (index_t i = first; i < last; ++i) {
-      bool bad = false;
-      if (matrix.column_stride == 1)
-        bad = has_non_finite(element(matrix, i, 0), matrix.columns * element_size(matrix.type), matrix.type);
-      else
-        for (index_t j = 0; j < matrix.columns; ++j) bad = bad || !std::isfinite(matrix.at(i, j));
-      if (bad)
-        throw Error(std::string(matrix.where) + " has a weight in row " + std::to_string(i) +
-                    " that is not finite; the file is damaged: download it again");
-      if (matrix.row_scales) require_scale(matrix, matrix.row_scales[i], i, 1, 0, matrix.columns);
-      if (!matrix.block_scales || (i != 0 && (i + matrix.first_row) % scale_block != 0)) continue;
-      for (index_t j = 0, next; j < matrix.columns; j = next) {
-        next = j + to_next_block(j + matrix.first_column);
-        require_scale(matrix, block_scale(matrix, i, j), i, to_next_block(i + matrix.first_row), j, next - j);
-      }
-    }
-  };
-  parallel_for(matrix.rows, 1 + (1 << 16) / (matrix.columns + 1), check_rows);
+  const auto check = [&](index_t first, index_t last) { require_rows(matrix, first, last); };
+  parallel_for(matrix.rows, 1 + (1 << 16) / (matrix.columns + 1), check);
 }
 
 RoundedMatrix rounded_to_i8(const MatrixView& matrix) {
@@ -251,19 +247,24 @@ Tensor<2> widened(const MatrixView& matrix) {
 struct Linear::Panels {
   DType type;
   index_t inputs, outputs;
-  Memory data;
+  Memory own;                               // or none
+  std::shared_ptr<const void> owner = {};   // of data that is not our own
+  const std::byte* data = own.data();
   std::vector<float> scales = {};           // e4m3: [panel][block of inputs]; i8: [output]
   std::vector<float> biases = {};           // [output], or none
-  std::vector<index_t> nan_outputs = {};    // e4m3: outputs with a NaN among their weights, which the kernels do not see
 
   Panels(DType type, index_t inputs, index_t outputs)
-      : type(type), inputs(inputs), outputs(outputs), data(blocks(outputs, panel_width) * panel_bytes()) {}
+      : type(type), inputs(inputs), outputs(outputs), own(count() * panel_bytes()) {}
+  Panels(const MatrixView& weight, const std::byte* packed, std::shared_ptr<const void> owner)
+      : type(weight.type), inputs(weight.columns), outputs(weight.rows), owner(std::move(owner)), data(packed) {}
+  /// @throws as Linear's constructor
+  void take_scales(const MatrixView& weight, const VectorView& bias);
 
   index_t count() const { return blocks(outputs, panel_width); }
   index_t complete() const { return outputs / panel_width; }
   index_t stored_inputs() const { return stored_panel_inputs(type, inputs); }
   std::size_t panel_bytes() const { return stored_inputs() * panel_width * element_size(type); }
-  std::byte* panel(index_t p) const { return data.data() + p * panel_bytes(); }
+  const std::byte* panel(index_t p) const { return data + p * panel_bytes(); }
   simd::Panels from(index_t p, index_t panel_count) const {
     const index_t stride = type == DType::f8_e4m3 ? blocks(inputs, scale_block) : 0;
     return {panel(p), panel_count, inputs, stored_inputs(), scales.data() + p * stride, stride};
@@ -276,11 +277,9 @@ struct Linear::Panels {
     if (!biases.empty())
       for (index_t n = 0; n < row_count; ++n)
         for (index_t o = first; o < last; ++o) y[n * y_stride + o] += biases[o];
-    for (const index_t o : nan_outputs)
-      for (index_t n = 0; n < row_count && first <= o && o < last; ++n) y[n * y_stride + o] = NAN;
   }
 
-  void multiply_in_parts(index_t parts, index_t row_count, const float* x, index_t x_stride, float* y, index_t y_stride) const;
+  void multiply_taken(InputFormat format, index_t row_count, const float* x, index_t x_stride, float* y, index_t y_stride) const;
   void multiply_few(index_t row_count, const float* x, index_t x_stride, float* y, index_t y_stride) const;
   void multiply_many(index_t row_count, const float* x, index_t x_stride, float* y, index_t y_stride) const;
 
@@ -307,34 +306,46 @@ struct Linear::Panels {
                       float* widened) const;
 };
 
-Linear::Linear(const LinearView& map)
-    : panels_(std::make_unique<Panels>(cuts_blocks(map.weight) ? DType::f32 : map.weight.type, map.weight.columns, map.weight.rows)) {
-  const Tensor<2> wide = cuts_blocks(map.weight) ? widened(map.weight) : Tensor<2>();
-  const MatrixView weight = cuts_blocks(map.weight) ? view(wide) : map.weight;
+void Linear::Panels::take_scales(const MatrixView& weight, const VectorView& bias) {
   if (weight.block_scales && weight.type != DType::f8_e4m3)
     throw std::invalid_argument("Linear: block scales belong to f8_e4m3, not to " + std::string(name(weight.type)));
   if (weight.row_scales && weight.type != DType::i8)
     throw std::invalid_argument("Linear: row scales belong to i8, not to " + std::string(name(weight.type)));
-  require_format(input_format(), panels_->type, weight.where);
-  Panels& panels = *panels_;
-  const index_t input_blocks = blocks(weight.columns, scale_block);
-  if (weight.type == DType::f8_e4m3) panels.scales.assign(panels.count() * input_blocks, 1.0f);
-  if (weight.type == DType::i8) panels.scales.assign(panels.outputs, 1.0f);
-  for (index_t o = 0; weight.row_scales && o < panels.outputs; ++o) panels.scales[o] = weight.row_scales[o];
-  for (index_t o = 0; map.bias && o < panels.outputs; ++o) panels.biases.push_back(map.bias[o]);
+  require_format(input_format(), type, weight.where);
+  const index_t input_blocks = blocks(inputs, scale_block);
+  if (type == DType::f8_e4m3) scales.assign(count() * input_blocks, 1.0f);
+  if (type == DType::i8) scales.assign(outputs, 1.0f);
+  for (index_t o = 0; weight.row_scales && o < outputs; ++o) scales[o] = weight.row_scales[o];
+  for (index_t i = 0; weight.block_scales && i < scales.size(); ++i)
+    scales[i] = block_scale(weight, i / input_blocks * panel_width, i % input_blocks * scale_block);
+  for (index_t o = 0; bias && o < outputs; ++o) biases.push_back(bias[o]);
+}
 
+Linear::Linear(const LinearView& map)
+    : panels_(std::make_unique<Panels>(cuts_blocks(map.weight) ? DType::f32 : map.weight.type, map.weight.columns, map.weight.rows)) {
+  if (cuts_blocks(map.weight)) require_numbers(map.weight);
+  const Tensor<2> wide = cuts_blocks(map.weight) ? widened(map.weight) : Tensor<2>();
+  const MatrixView weight = cuts_blocks(map.weight) ? view(wide) : map.weight;
+  panels_->take_scales(weight, map.bias);
   const auto pack = [&](index_t first, index_t last) {
     for (index_t p = first; p < last; ++p) {
-      pack_panel(weight, p, panels.panel(p));
-      if (weight.block_scales)
-        for (index_t b = 0; b < input_blocks; ++b)
-          panels.scales[p * input_blocks + b] = block_scale(weight, p * panel_width, b * scale_block);
+      // Looked at while they come into the second cache, and packed from there.
+      require_rows(weight, p * panel_width, std::min(weight.rows, (p + 1) * panel_width));
+      pack_panel(weight, p, panels_->own.data() + p * panels_->panel_bytes());
     }
   };
-  parallel_for(panels.count(), 4, pack);
-  if (weight.type == DType::f8_e4m3)
-    for (index_t o = 0; o < weight.rows; ++o)
-      if (has_nan(weight, o)) panels.nan_outputs.push_back(o);
+  parallel_for(panels_->count(), 4, pack);
+}
+
+Linear::Linear(const LinearView& map, std::span<const std::byte> packed, std::shared_ptr<const void> owner)
+    : panels_(std::make_unique<Panels>(map.weight, packed.data(), std::move(owner))) {
+  if (cuts_blocks(map.weight) || packed.size() != packed_bytes(map.weight))
+    throw std::invalid_argument("Linear: these are not the packed weights of such a matrix");
+  panels_->take_scales(map.weight, map.bias);
+}
+
+std::size_t Linear::packed_bytes(const MatrixView& weight) {
+  return blocks(weight.rows, panel_width) * stored_panel_inputs(weight.type, weight.columns) * panel_width * element_size(weight.type);
 }
 
 Linear Linear::quantised(const MatrixView& weight) { return Linear(rounded_to_i8(weight).view()); }
@@ -346,7 +357,9 @@ Linear& Linear::operator=(Linear&&) noexcept = default;
 index_t Linear::inputs() const { return panels_->inputs; }
 index_t Linear::outputs() const { return panels_->outputs; }
 DType Linear::type() const { return panels_->type; }
-std::size_t Linear::bytes() const { return panels_->data.bytes() + panels_->scales.size() * sizeof(float); }
+std::span<const std::byte> Linear::packed() const { return {panels_->data, panels_->count() * panels_->panel_bytes()}; }
+std::size_t Linear::bytes() const { return packed().size() + panels_->scales.size() * sizeof(float); }
+
 
 Tensor<2> Linear::operator()(const Tensor<2>& x) const {
   const index_t N = x.shape(0);
@@ -360,7 +373,7 @@ void Linear::multiply(index_t row_count, const float* x, index_t x_stride, float
   if (row_count == 0 || panels_->outputs == 0) return;
   if (const InputFormat inputs = input_format(); inputs != InputFormat::f32) {
     require_format(inputs, panels_->type, "a layer");
-    return panels_->multiply_in_parts(inputs == InputFormat::bf16x3 ? 3 : 1, row_count, x, x_stride, y, y_stride);
+    return panels_->multiply_taken(inputs, row_count, x, x_stride, y, y_stride);
   }
   // Narrow formats are widened in the registers as long as that is cheaper than a copy in f32: twice, or once for e4m3.
   const bool twice = panels_->type != DType::f32 && panels_->type != DType::f8_e4m3;
@@ -371,12 +384,12 @@ void Linear::multiply(index_t row_count, const float* x, index_t x_stride, float
     panels_->multiply_many(row_count, x, x_stride, y, y_stride);
 }
 
-void Linear::Panels::multiply_in_parts(index_t parts, index_t row_count, const float* x, index_t x_stride, float* y,
-                                       index_t y_stride) const {
+void Linear::Panels::multiply_taken(InputFormat format, index_t row_count, const float* x, index_t x_stride, float* y,
+                                    index_t y_stride) const {
   const auto end = [this](index_t first, index_t last, index_t rows, float* from, index_t stride) {
     finish(first, last, rows, from, stride);
   };
-  multiply_in_tiles({data.data(), inputs, outputs, std::cref(end)}, parts, row_count, x, x_stride, y, y_stride);
+  multiply_in_bf16({data, inputs, outputs, std::cref(end)}, format, row_count, x, x_stride, y, y_stride);
 }
 
 /// A decode step: weights are read from memory once and widened in the registers.

@@ -4,6 +4,7 @@
 /// of rows, the blocking, the threads or the instruction set. This is what makes the stages of the book equal bit for bit.
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "common/tensor/dtype.hpp"
@@ -91,8 +92,11 @@ class Linear {
  public:
   /// Packs a copy; the view need not outlive it. Row scales become scales of the outputs. A slice that begins inside a block
   /// of scales is kept in f32: four times the bytes, the same product.
-  /// @throws std::invalid_argument for scales that do not belong to the number format
+  /// @throws std::invalid_argument for scales that do not belong to the number format; Error as require_numbers()
   explicit Linear(const LinearView& map);
+  /// The same around weights that were packed before, packed() of such a layer, and stay where they are. They are not looked at.
+  /// @throws std::invalid_argument as above, and when there are not packed_bytes() of them
+  Linear(const LinearView& map, std::span<const std::byte> packed, std::shared_ptr<const void> owner);
   /// Of rounded_to_i8(weight).
   static Linear quantised(const MatrixView& weight);
   ~Linear();
@@ -102,8 +106,11 @@ class Linear {
   index_t inputs() const;
   index_t outputs() const;
   DType type() const;
-  /// Bytes allocated.
+  /// Bytes of weights and scales.
   std::size_t bytes() const;
+  /// The weights as they are packed, without scales and biases.
+  std::span<const std::byte> packed() const;
+  static std::size_t packed_bytes(const MatrixView& weight);
 
   /// y(n,o) = sum over i of W(o,i) x(n,i), and then + b(o).  @param x (N,inputs)  @return (N,outputs)  @throws ShapeError
   Tensor<2> operator()(const Tensor<2>& x) const;

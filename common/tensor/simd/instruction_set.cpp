@@ -5,7 +5,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "common/tensor/simd/amx.hpp"
+#include "common/tensor/simd/matrix_instructions.hpp"
 
 namespace kv {
 namespace {
@@ -19,17 +19,28 @@ bool available(InstructionSet set) {
     case InstructionSet::avx512:
       return available(InstructionSet::avx2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    case InstructionSet::amx: return available(InstructionSet::avx512) && simd::amx_works(simd::avx512_kernels.tiles);
+    case InstructionSet::avx512_bf16:
+      return available(InstructionSet::avx512) && simd::bf16_pairs_work(simd::avx512_kernels.in_pairs.many);
+    case InstructionSet::amx: return available(InstructionSet::avx512) && simd::amx_works(simd::avx512_kernels.in_tiles.many);
   }
 #endif
   return set == InstructionSet::portable;
 }
 
 #ifdef KV_X86_KERNELS
+const simd::Kernels& bf16_kernels() {
+  static const simd::Kernels kernels = [] {
+    simd::Kernels other = simd::avx512_kernels;
+    if (const simd::TileKernels* const pairs = simd::bf16_pairs()) other.in_pairs.many = *pairs;
+    return other;
+  }();
+  return kernels;
+}
+
 const simd::Kernels& amx_kernels() {
   static const simd::Kernels kernels = [] {
     simd::Kernels other = simd::avx512_kernels;
-    if (const simd::TileKernels* const tiles = simd::amx_tiles()) other.tiles = *tiles;
+    if (const simd::TileKernels* const tiles = simd::amx_tiles()) other.in_tiles.many = *tiles;
     return other;
   }();
   return kernels;
@@ -39,6 +50,7 @@ const simd::Kernels& amx_kernels() {
 const simd::Kernels& kernels_of([[maybe_unused]] InstructionSet set) {
 #ifdef KV_X86_KERNELS
   if (set == InstructionSet::amx) return amx_kernels();
+  if (set == InstructionSet::avx512_bf16) return bf16_kernels();
   if (set == InstructionSet::avx512) return simd::avx512_kernels;
   if (set == InstructionSet::avx2) return simd::avx2_kernels;
 #endif
@@ -64,6 +76,7 @@ std::string_view name(InstructionSet set) {
     case InstructionSet::portable: return "portable";
     case InstructionSet::avx2: return "avx2";
     case InstructionSet::avx512: return "avx512";
+    case InstructionSet::avx512_bf16: return "avx512-bf16";
     case InstructionSet::amx: return "amx";
   }
   throw std::invalid_argument("name: unknown instruction set");
@@ -71,7 +84,7 @@ std::string_view name(InstructionSet set) {
 
 std::vector<InstructionSet> available_instruction_sets() {
   std::vector<InstructionSet> sets = {InstructionSet::portable, InstructionSet::avx2, InstructionSet::avx512,
-                                      InstructionSet::amx};
+                                      InstructionSet::avx512_bf16, InstructionSet::amx};
   std::erase_if(sets, [](InstructionSet set) { return !available(set); });
   return sets;
 }

@@ -8,7 +8,8 @@
 
 namespace kv {
 
-enum class InstructionSet { portable, avx2, avx512, amx };  ///< amx: avx512, and tiles by AMX
+/// avx512-bf16 and amx: avx512, and pairs or tiles (tiles.hpp) by an instruction.
+enum class InstructionSet { portable, avx2, avx512, avx512_bf16, amx };
 
 /// "avx512"
 std::string_view name(InstructionSet set);

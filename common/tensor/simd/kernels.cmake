@@ -5,7 +5,7 @@ include(CheckCXXCompilerFlag)
 set(KV_KERNEL_FLAGS -O3 -ffp-contract=off -fno-math-errno)
 
 add_library(kv_common_tensor_simd STATIC
-  common/tensor/simd/instruction_set.cpp common/tensor/simd/amx.cpp common/tensor/simd/kernels_portable.cpp)
+  common/tensor/simd/instruction_set.cpp common/tensor/simd/matrix_instructions.cpp common/tensor/simd/kernels_portable.cpp)
 add_library(kv_common_tensor_simd_checked ALIAS kv_common_tensor_simd)
 target_link_libraries(kv_common_tensor_simd PUBLIC kv_flags)
 set_source_files_properties(common/tensor/simd/kernels_portable.cpp PROPERTIES COMPILE_OPTIONS "${KV_KERNEL_FLAGS}")
@@ -29,6 +29,13 @@ if(KV_HAVE_X86_FLAGS AND CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$"
     target_sources(kv_common_tensor_simd PRIVATE common/tensor/simd/tiles_amx.cpp)
     set_source_files_properties(common/tensor/simd/tiles_amx.cpp PROPERTIES
       COMPILE_OPTIONS "${KV_KERNEL_FLAGS};${KV_AVX512_FLAGS};-mamx-tile;-mamx-bf16")
-    set_source_files_properties(common/tensor/simd/amx.cpp PROPERTIES COMPILE_DEFINITIONS KV_AMX_KERNELS)
+    set_property(SOURCE common/tensor/simd/matrix_instructions.cpp APPEND PROPERTY COMPILE_DEFINITIONS KV_AMX_KERNELS)
+  endif()
+  check_cxx_compiler_flag("-mavx512bf16" KV_HAVE_BF16_FLAGS)
+  if(KV_HAVE_BF16_FLAGS)
+    target_sources(kv_common_tensor_simd PRIVATE common/tensor/simd/pairs_avx512_bf16.cpp)
+    set_source_files_properties(common/tensor/simd/pairs_avx512_bf16.cpp PROPERTIES
+      COMPILE_OPTIONS "${KV_KERNEL_FLAGS};${KV_AVX512_FLAGS};-mavx512bf16")
+    set_property(SOURCE common/tensor/simd/matrix_instructions.cpp APPEND PROPERTY COMPILE_DEFINITIONS KV_BF16_KERNELS)
   endif()
 endif()

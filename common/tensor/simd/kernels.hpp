@@ -50,6 +50,15 @@ using WidenRow = void (*)(const void* numbers, std::size_t count, float factor, 
 using WidenCodes = void (*)(const void* codes, std::size_t count, const float* factors,
                             const float* offsets, float* out);
 
+/// Inputs in bf16, in one order of sums.
+struct Bf16Kernels {
+  /// A row for multiply_row: [input][parts], and zeros up to a whole block of 32 inputs.
+  void (*take_row)(const float* x, std::size_t inputs, std::size_t parts, float* out);
+  /// For one row and all 32 * count outputs. Streams weights in bf16 once.
+  void (*multiply_row)(const Panels& weights, const float* taken, std::size_t parts, float* y);
+  TileKernels many;  ///< the same for many rows
+};
+
 struct Kernels {
   std::size_t tile_rows;    ///< rows of x that one tile keeps in registers
   std::size_t tile_outputs; ///< outputs of one tile: all 32 of a panel, or half of them
@@ -57,11 +66,7 @@ struct Kernels {
   std::size_t direct_rows;  ///< up to here weights are widened inside the tile, without a copy in f32
 
   FormatKernels f32, bf16, f16, f8_e4m3, i8;
-  /// A row for multiply_row: [input][parts], and zeros up to a whole block of 32 inputs.
-  void (*take_row)(const float* x, std::size_t inputs, std::size_t parts, float* out);
-  /// The sums of tiles (tiles.hpp) for one row and all 32 * count outputs. Streams weights in bf16 once.
-  void (*multiply_row)(const Panels& weights, const float* taken, std::size_t parts, float* y);
-  TileKernels tiles;  ///< the same for many rows
+  Bf16Kernels in_tiles, in_pairs;  ///< inputs in bf16, in either order of sums (tiles.hpp)
 
   /// out[k * rows.count + r] = rows[r][k], for k < width. REQUIRES: rows.count <= tile_rows
   void (*interleave)(const Rows& rows, std::size_t width, float* out);

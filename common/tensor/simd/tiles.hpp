@@ -1,10 +1,16 @@
 #pragma once
 /// @file
-/// Products in the order of the matrix instruction `tdpbf16ps` (AMX): inputs and weights in bf16, and per 32 inputs
+/// Products of inputs and weights in bf16, in the order of an instruction that is made for them.
+///
+/// *Tiles*, as `tdpbf16ps` (AMX) adds: per 32 inputs
 /// \f[ s \leftarrow s + \Big(\sum_{k\ \text{even}} x_k w_k + \sum_{k\ \text{odd}} x_k w_k\Big), \f]
-/// where both sums are chains of FMAs from zero, ascending. Subnormal numbers are zero: inputs, and whatever is rounded.
-/// The instruction is one way to compute this; ordinary FMAs are another, with equal bits.
-/// @see Intel 64 and IA-32 Architectures Software Developer's Manual, TDPBF16PS
+/// where both sums are chains of FMAs from zero, ascending.
+///
+/// *Pairs*, as `vdpbf16ps` (AVX-512) adds: one chain of FMAs, the odd one of every pair of inputs before the even one.
+///
+/// In both, subnormal numbers are zero: inputs, and whatever is rounded. The instruction is one way to compute a sum; ordinary
+/// FMAs are another, with equal bits.
+/// @see Intel 64 and IA-32 Architectures Software Developer's Manual, TDPBF16PS and VDPBF16PS
 #include <cstddef>
 #include <cstdint>
 
@@ -19,7 +25,7 @@ struct Rows {
 constexpr std::size_t tile_height = 16;  ///< rows that one instruction takes
 constexpr std::size_t tile_block = 32;   ///< inputs that it takes
 
-/// How rows of x are cut up for the tiles: in pairs of tiles of equal height.
+/// How rows of x are cut up: in pairs of tiles of equal height.
 /// An input is `parts` numbers in bf16, the smallest first: 1, rounded to nearest even; or 3, whose sum it is.
 struct TileShape {
   std::size_t pairs, height, parts, blocks;  ///< blocks of 32 inputs in a row

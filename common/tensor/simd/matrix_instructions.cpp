@@ -1,4 +1,4 @@
-#include "common/tensor/simd/amx.hpp"
+#include "common/tensor/simd/matrix_instructions.hpp"
 
 #include <cstring>
 
@@ -12,6 +12,9 @@ namespace kv::simd {
 #ifdef KV_AMX_KERNELS
 extern const TileKernels amx_tile_kernels;
 #endif
+#ifdef KV_BF16_KERNELS
+extern const TileKernels bf16_pair_kernels;
+#endif
 
 const TileKernels* amx_tiles() {
 #ifdef KV_AMX_KERNELS
@@ -21,11 +24,19 @@ const TileKernels* amx_tiles() {
 #endif
 }
 
+const TileKernels* bf16_pairs() {
+#ifdef KV_BF16_KERNELS
+  return &bf16_pair_kernels;
+#else
+  return nullptr;
+#endif
+}
+
 namespace {
 
 /// Tile registers are large, so Linux gives them to a process that asks.
 /// @see https://docs.kernel.org/arch/x86/xstate.html
-bool allowed() {
+bool amx_allowed() {
 #if defined(KV_AMX_KERNELS) && defined(SYS_arch_prctl)
   constexpr int request_permission = 0x1023, tile_data = 18;
   return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
@@ -60,17 +71,27 @@ void probe_sums(const TileKernels& tiles, float* sums) {
   tiles.multiply(rows, 1, shape, tiles.take_weights ? static_cast<const void*>(laid_out) : weights, shape.blocks, sums, false, weights);
 }
 
+bool same_sums(const TileKernels& instruction, const TileKernels& expected) {
+  float found[2 * probe_width], right[2 * probe_width];
+  probe_sums(instruction, found);
+  probe_sums(expected, right);
+  return std::memcmp(found, right, sizeof found) == 0;
+}
+
 }  // namespace
 
 bool amx_works(const TileKernels& expected) {
-  static const bool works = [&] {
-    if (!allowed()) return false;
-    float found[2 * probe_width], right[2 * probe_width];
-    probe_sums(*amx_tiles(), found);
-    probe_sums(expected, right);
-    return std::memcmp(found, right, sizeof found) == 0;
-  }();
+  static const bool works = amx_allowed() && same_sums(*amx_tiles(), expected);
   return works;
+}
+
+bool bf16_pairs_work(const TileKernels& expected) {
+#ifdef KV_BF16_KERNELS
+  static const bool works = __builtin_cpu_supports("avx512bf16") && same_sums(*bf16_pairs(), expected);
+  return works;
+#else
+  return false;
+#endif
 }
 
 }  // namespace kv::simd

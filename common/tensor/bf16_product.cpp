@@ -1,4 +1,4 @@
-#include "common/tensor/tile_product.hpp"
+#include "common/tensor/bf16_product.hpp"
 
 #include <algorithm>
 
@@ -20,15 +20,26 @@ index_t blocks(index_t count, index_t size) { return (count + size - 1) / size; 
 
 constexpr index_t input_bytes = panel_width * sizeof(std::uint16_t);
 
-index_t stored_inputs(const TiledLayer& layer) { return blocks(layer.inputs, tile_block) * tile_block; }
+index_t stored_inputs(const Bf16Layer& layer) { return blocks(layer.inputs, tile_block) * tile_block; }
 
-const std::byte* panel_of(const TiledLayer& layer, index_t panel) {
+const std::byte* panel_of(const Bf16Layer& layer, index_t panel) {
   return layer.panels + panel * stored_inputs(layer) * input_bytes;
+}
+
+/// What a format of inputs asks for.
+struct Order {
+  const simd::Bf16Kernels& kernels;
+  index_t parts;
+};
+
+Order order_of(InputFormat inputs) {
+  const simd::Kernels& kernels = simd::kernels();
+  return {inputs == InputFormat::bf16 ? kernels.in_pairs : kernels.in_tiles, inputs == InputFormat::bf16x3 ? 3u : 1u};
 }
 
 /// Some rows in tiles of nearly equal height, and where their outputs go.
 struct Chunk {
-  const TiledLayer& layer;
+  const Bf16Layer& layer;
   const simd::TileKernels& kernels;
   index_t rows;
   simd::TileShape shape;
@@ -100,16 +111,16 @@ void multiply_span(const Chunk& chunk, index_t first, index_t last) {
 }
 
 /// Few rows, one after the other: for each the weights pass by as fast as memory gives them.
-void multiply_rows(const TiledLayer& layer, index_t parts, index_t row_count, const float* x, index_t x_stride, float* y,
+void multiply_rows(const Bf16Layer& layer, const Order& order, index_t row_count, const float* x, index_t x_stride, float* y,
                    index_t y_stride) {
-  const simd::Kernels& kernels = simd::kernels();
+  const auto& [kernels, parts] = order;
   const index_t row_size = stored_inputs(layer) * parts, complete = layer.outputs / panel_width;
   thread_local Scratch scratch;
   float* const taken = scratch.floats(row_count * row_size);
   for (index_t n = 0; n < row_count; ++n) kernels.take_row(x + n * x_stride, layer.inputs, parts, taken + n * row_size);
 
   const auto multiply_panels = [&](index_t p, index_t count, index_t n, float* sums) {
-    kernels.multiply_row({panel_of(layer, p), count, layer.inputs, stored_inputs(layer), nullptr, 0}, taken + n * row_size, parts, sums);
+    order.kernels.multiply_row({panel_of(layer, p), count, layer.inputs, stored_inputs(layer), nullptr, 0}, taken + n * row_size, order.parts, sums);
   };
   const auto multiply = [&](index_t first, index_t last) {
     const index_t last_complete = std::min(last, complete), step = row_count == 1 ? std::max<index_t>(1, last_complete - first) : 4;
@@ -133,15 +144,16 @@ constexpr index_t few_rows = 2;
 
 }  // namespace
 
-void multiply_in_tiles(const TiledLayer& layer, index_t parts, index_t row_count, const float* x, index_t x_stride, float* y,
-                       index_t y_stride) {
-  if (row_count <= few_rows) return multiply_rows(layer, parts, row_count, x, x_stride, y, y_stride);
-  const simd::TileKernels& kernels = simd::kernels().tiles;
+void multiply_in_bf16(const Bf16Layer& layer, InputFormat inputs, index_t row_count, const float* x, index_t x_stride, float* y,
+                      index_t y_stride) {
+  const Order order = order_of(inputs);
+  if (row_count <= few_rows) return multiply_rows(layer, order, row_count, x, x_stride, y, y_stride);
+  const simd::TileKernels& kernels = order.kernels.many;
   thread_local Scratch scratch;
   const index_t chunks = blocks(row_count, row_chunk);
   for (index_t c = 0; c < chunks; ++c) {
     const index_t first = row_count * c / chunks, rows = row_count * (c + 1) / chunks - first;
-    const simd::TileShape shape = shape_of(rows, parts, layer.inputs);
+    const simd::TileShape shape = shape_of(rows, order.parts, layer.inputs);
     const index_t bytes = shape.pairs * shape.pair_numbers() * kernels.number_bytes;
     auto* const laid_out = reinterpret_cast<std::byte*>(scratch.floats(bytes / sizeof(float) + 1));
     const Chunk chunk{layer, kernels, rows, shape, laid_out, y + first * y_stride, y_stride};
