@@ -74,9 +74,9 @@ TEST_CASE("a decode step of a preallocated cache asks for nothing, but for what 
     set_threads(count);
     CAPTURE(model, stage, count);
     const std::vector<std::size_t> steps = calls_of_steps(model, stage);
-    // A thread that takes part for the first time, in whatever step, has the destructors of attend's four thread_local
+    // A thread that takes part for the first time, in whatever step, has the destructors of attend's five thread_local
     // variables registered by the C library: a call each.
-    CHECK(std::accumulate(steps.begin(), steps.end(), std::size_t{0}) <= 4 * (count - 1));
+    CHECK(std::accumulate(steps.begin(), steps.end(), std::size_t{0}) <= 5 * (count - 1));
   }
   set_threads(before);
 }

@@ -26,7 +26,7 @@ void require_groups(index_t H, index_t G) {
                      " key/value heads evenly");
 }
 
-/// Some heads of some tokens: queries that share key/value head g.
+/// Some query heads of some tokens, all of which share key/value head g.
 struct Tile {
   index_t first_token, tokens, first_head, heads, g;
   index_t queries() const { return tokens * heads; }
@@ -35,18 +35,24 @@ struct Tile {
 /// Queries that go through the stored rows together: enough to make a row worth fetching.
 constexpr index_t tile_queries = 32;
 
-/// All (T,H) queries cut into tiles: a group's heads of a few tokens, or only some of the heads where threads would have
-/// nothing to do.
-struct Tiles {
+/// All (T,H) queries cut into work for threads. A piece of work is a group's heads of a few tokens; of several groups where
+/// tokens are few, as their rows lie side by side; of a part of a group where threads would have nothing to do.
+struct Work {
   index_t T, group, G;  // group: query heads that share a head
-  index_t pieces = T * G < threads() ? std::min(group, threads()) : 1;
-  index_t tokens_at_once = std::max<index_t>(1, tile_queries / group);
+  index_t tokens = std::max<index_t>(1, std::min(T, tile_queries / group));
+  index_t token_tiles = (T + tokens - 1) / tokens;
+  index_t groups = std::max<index_t>(1, std::min(tile_queries / (group * tokens), token_tiles * G / threads()));
+  index_t group_tiles = (G + groups - 1) / groups;
+  index_t parts = T * G < threads() ? std::min(group, threads()) : 1;
 
-  index_t count() const { return (T + tokens_at_once - 1) / tokens_at_once * G * pieces; }
-  Tile operator[](index_t i) const {
-    const index_t piece = i % pieces, g = i / pieces % G, t = i / pieces / G * tokens_at_once;
-    const index_t first = group * piece / pieces, end = group * (piece + 1) / pieces;
-    return {t, std::min(tokens_at_once, T - t), g * group + first, end - first, g};
+  index_t count() const { return token_tiles * group_tiles * parts; }
+  /// Calls visit(tile) for each key/value head of piece i.
+  template <class Visit>
+  void for_each_tile(index_t i, Visit visit) const {
+    const index_t part = i % parts, n = i / parts % group_tiles, t = i / parts / group_tiles * tokens;
+    const index_t first = group * part / parts, end = group * (part + 1) / parts;
+    for (index_t g = G * n / group_tiles; g < G * (n + 1) / group_tiles; ++g)
+      visit(Tile{t, std::min(tokens, T - t), g * group + first, end - first, g});
   }
 };
 
@@ -68,14 +74,34 @@ void scatter(const float* mixed, const Tile& tile, Tensor<3>& output) {
 }
 
 /// What each of the tile's queries sees of the rows that its head holds.
-std::span<const Visible> visible(const Tile& tile, const CausalMask& mask, index_t held) {
-  thread_local List<Visible> result;
-  result.clear();
+void add_visible(const Tile& tile, const CausalMask& mask, index_t held, List<Visible>& visible) {
   for (index_t t = tile.first_token; t < tile.first_token + tile.tokens; ++t) {
     const Visible seen = mask(t);
-    result.insert(result.end(), tile.heads, {seen.first, std::min(seen.end, held), seen.sinks});
+    visible.insert(visible.end(), tile.heads, {seen.first, std::min(seen.end, held), seen.sinks});
   }
-  return result;
+}
+
+/// The queries of a piece, a tile for each key/value head, with room for what they mix. Good until this thread gathers again.
+std::span<const SharedQueries> gather(const Work& work, index_t piece, const Tensor<3>& queries, const Tensor<3>& sink_queries,
+                                      const RowSource& rows, const CausalMask& mask, float scale) {
+  thread_local Scratch scratch;
+  thread_local List<Visible> visible;
+  thread_local List<SharedQueries> shared;
+  visible.clear();
+  shared.clear();
+  work.for_each_tile(piece, [&](const Tile& tile) { add_visible(tile, mask, rows.count(tile.g), visible); });
+  const index_t D = queries.shape(2), W = rows.value_width();
+  float* floats = scratch.floats(visible.size() * (2 * D + W));
+  const Visible* seen = visible.data();
+  work.for_each_tile(piece, [&](const Tile& tile) {
+    const index_t Q = tile.queries();
+    const RowsView own = gather(queries, tile, scale, floats);
+    const RowsView at_sinks = mask.sinks > 0 ? gather(sink_queries, tile, scale, floats + Q * D) : own;
+    shared.push_back({own, at_sinks, {seen, Q}, tile.g, floats + 2 * Q * D});
+    seen += Q;
+    floats += Q * (2 * D + W);
+  });
+  return shared;
 }
 
 }  // namespace
@@ -93,23 +119,16 @@ Tensor<3> attend(const Tensor<3>& queries, const RowSource& rows, const CausalMa
 // [attend]
 Tensor<3> attend(const Tensor<3>& queries, const Tensor<3>& sink_queries, const RowSource& rows,
                  const CausalMask& mask, float scale) {
-  const index_t T = queries.shape(0), H = queries.shape(1), D = queries.shape(2),
-                W = rows.value_width();
-  require_groups(H, rows.heads());
-  Tensor<3> output = empty<3>({T, H, W});
-  const Tiles tiles{T, H / rows.heads(), rows.heads()};
-  parallel_for(tiles.count(), 1, [&](index_t first, index_t last) {
-    thread_local Scratch scratch;
+  const index_t T = queries.shape(0), H = queries.shape(1), G = rows.heads();
+  require_groups(H, G);
+  Tensor<3> output = empty<3>({T, H, rows.value_width()});
+  const Work work{T, H / G, G};
+  parallel_for(work.count(), 1, [&](index_t first, index_t last) {
     for (index_t i = first; i < last; ++i) {
-      const Tile tile = tiles[i];
-      const index_t Q = tile.queries();
-      float* const scaled = scratch.floats(Q * (2 * D + W));
-      const RowsView own = gather(queries, tile, scale, scaled);
-      const RowsView at_sinks =
-          mask.sinks > 0 ? gather(sink_queries, tile, scale, scaled + Q * D) : own;
-      float* const mixed = scaled + 2 * Q * D;
-      attend_shared({own, at_sinks, visible(tile, mask, rows.count(tile.g))}, rows, tile.g, mixed);
-      scatter(mixed, tile, output);
+      const std::span shared = gather(work, i, queries, sink_queries, rows, mask, scale);
+      attend_shared(shared, rows);
+      const SharedQueries* next = shared.data();
+      work.for_each_tile(i, [&](const Tile& tile) { scatter((next++)->out, tile, output); });
     }
   });
   return output;

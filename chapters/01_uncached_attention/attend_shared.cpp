@@ -24,59 +24,79 @@ Range within(const Range& range, index_t block) {
   return {std::max(range.first, block), std::min(range.end, block + block_rows)};
 }
 
-/// What was summed so far, for every query.
-struct Sums {
-  List<RunningSoftmax> softmax;
-  Scratch scratch;
-  float* out;
-  index_t width;
-};
-
 // [block]
 /// Queries that see the same rows of a block go through it together, so that each row serves all of
 /// them.
-/// @param range_of which of its rows a query may see here
+/// @param range_of which of its rows a query may see here  @param sums (Q), of the blocks before
 template <class RangeOf>
-void attend_block(const RowsView& queries, std::span<const Visible> visible, RangeOf range_of,
-                  const RowSource& rows, index_t g, index_t block, Sums& sums) {
+void attend_block(const RowsView& queries, const SharedQueries& head, RangeOf range_of,
+                  const RowSource& rows, index_t block, RunningSoftmax* sums) {
+  const std::span visible = head.visible;
   const Range all = within({range_of(visible.front()).first, range_of(visible.back()).end}, block);
-  const RowBlock& read = rows.block(g, all.first, all.end - all.first);
-  float* weights = sums.scratch.floats(queries.count * block_rows);
+  if (all.empty()) return;
+  const RowBlock& read = rows.block(head.head, all.first, all.end - all.first);
+  const index_t W = rows.value_width();
+  thread_local Scratch scratch;
+  float* const weights = scratch.floats(queries.count * block_rows);
   for (index_t first = 0, end; first < queries.count; first = end) {
     const Range seen = within(range_of(visible[first]), block);
     for (end = first + 1; end < queries.count && within(range_of(visible[end]), block) == seen;)
       ++end;
     if (seen.empty()) continue;
     const index_t offset = seen.first - all.first, count = seen.end - seen.first;
-    float* const out = sums.out + first * sums.width;
+    float* const out = head.out + first * W;
     read.scores(slice(queries, first, end - first), offset, count, weights, block_rows);
     for (index_t q = 0; q < end - first; ++q) {
-      const float factor = sums.softmax[first + q].next({weights + q * block_rows, count});
-      if (factor != 1.0f) scale({out + q * sums.width, sums.width}, factor);
+      const float factor = sums[first + q].next({weights + q * block_rows, count});
+      if (factor != 1.0f) scale({out + q * W, W}, factor);
     }
-    read.add_weighted({weights, block_rows, end - first, count}, offset, count, out, sums.width);
+    read.add_weighted({weights, block_rows, end - first, count}, offset, count, out, W);
   }
 }
 // [block]
 
+/// All heads' rows of a range, from the beginning of a block on.
+template <class RangeOf>
+Range blocks_of(std::span<const SharedQueries> heads, RangeOf range_of) {
+  Range all{no_window, 0};
+  for (const SharedQueries& head : heads) {
+    all.first = std::min(all.first, range_of(head.visible.front()).first / block_rows * block_rows);
+    all.end = std::max(all.end, range_of(head.visible.back()).end);
+  }
+  return all;
+}
+
 }  // namespace
 
 // [attend_shared]
-void attend_shared(const SharedQueries& shared, const RowSource& rows, index_t g, float* out) {
-  const auto& [queries, sink_queries, visible] = shared;
-  thread_local Sums sums;
-  sums.softmax.assign(queries.count, {});
-  sums.out = out;
-  sums.width = rows.value_width();
-  std::fill_n(out, queries.count * sums.width, 0.0f);
+void attend_shared(std::span<const SharedQueries> heads, const RowSource& rows) {
+  const index_t W = rows.value_width();
+  thread_local List<RunningSoftmax> all_sums;
+  all_sums.clear();
+  for (const SharedQueries& head : heads) {
+    all_sums.insert(all_sums.end(), head.queries.count, {});
+    std::fill_n(head.out, head.queries.count * W, 0.0f);
+  }
+  const auto for_each_head = [&](auto visit) {
+    RunningSoftmax* sums = all_sums.data();
+    for (const SharedQueries& head : heads) visit(head, sums), sums += head.queries.count;
+  };
 
-  for (index_t block = 0; block < visible.back().sinks; block += block_rows)
-    attend_block(sink_queries, visible, sinks, rows, g, block, sums);
-  const index_t first_block = visible.front().first / block_rows * block_rows;
-  for (index_t block = first_block; block < visible.back().end; block += block_rows)
-    attend_block(queries, visible, window, rows, g, block, sums);
-  for (index_t q = 0; q < queries.count; ++q)
-    scale({out + q * sums.width, sums.width}, 1.0f / sums.softmax[q].sum());
+  const auto [first_sink, end_of_sinks] = blocks_of(heads, sinks);
+  for (index_t block = first_sink; block < end_of_sinks; block += block_rows)
+    for_each_head([&](const SharedQueries& head, RunningSoftmax* sums) {
+      attend_block(head.sink_queries, head, sinks, rows, block, sums);
+    });
+  const auto [first, end] = blocks_of(heads, window);
+  for (index_t block = first; block < end; block += block_rows)
+    for_each_head([&](const SharedQueries& head, RunningSoftmax* sums) {
+      attend_block(head.queries, head, window, rows, block, sums);
+    });
+
+  for_each_head([&](const SharedQueries& head, const RunningSoftmax* sums) {
+    for (index_t q = 0; q < head.queries.count; ++q)
+      scale({head.out + q * W, W}, 1.0f / sums[q].sum());
+  });
 }
 // [attend_shared]
 

@@ -226,7 +226,8 @@ void add_decode_attention(std::vector<Item>& items, Buffers& buffers) {
                        const RowsView keys{rows, c.width, S, c.width};
                        const RowsView values{c.values_are_keys ? rows : rows + S * c.width, c.values_are_keys ? c.width : c.summed, S, c.summed};
                        const RowsView queries{buffers.queries.data(), c.width, c.heads, c.width};
-                       attend_shared({queries, queries, visible}, ContiguousRows({keys, values}, 1), 0, buffers.out.data());
+                       const SharedQueries shared{queries, queries, visible, 0, buffers.out.data()};
+                       attend_shared({&shared, 1}, ContiguousRows({keys, values}, 1));
                      }});
   }
 }
