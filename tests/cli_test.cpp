@@ -132,6 +132,13 @@ TEST_CASE("inputs of layers: a format of the book's, with weights in bf16", "[cl
     CHECK(holds(failure_of(logits(bf16, format_name, "cuda-naive"), 2), "products of its own"));
     CHECK(output_of({"compare", "--model", (std::filesystem::path(KV_DATA) / "tiny-mla").string(), "--max-new-tokens", "4", "--inputs", format_name}).find("cuda") == std::string::npos);
   }
+  const Finished fastest = kvbook(logits(bf16, "fastest"));
+  const std::string chosen = Json::parse(fastest.out, "output").at("inputs").text();
+  CHECK(std::ranges::count(input_formats(), chosen, [](InputFormat format) { return name(format); }) == 1);
+  CHECK(fastest.err == "inputs: " + chosen + ", the fastest here\n");
+  const Finished none = kvbook(logits(f32, "fastest"));
+  CHECK(Json::parse(none.out, "output").at("inputs").text() == "f32");
+  CHECK(none.err == "inputs: f32, as not all weights are in bf16\n");
   CHECK(holds(failure_of(logits(bf16, "int4"), 2), "--inputs int4 is not known; there are f32, bf16x3"));
   CHECK(json_of({"bench", "--model", f32.path().string(), "--prompt-tokens", "3", "--new-tokens", "2", "--json"}).at("inputs").text() == "f32");
 }

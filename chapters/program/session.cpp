@@ -6,9 +6,10 @@
 #include <fstream>
 #include <iostream>
 
+#include "chapters/models/model_tensors.hpp"
 #include "common/checkpoint/checkpoint_directory.hpp"
 #include "common/files/error.hpp"
-#include "common/tensor/input_format.hpp"
+#include "common/tensor/fastest_format.hpp"
 #include "common/tensor/parallel.hpp"
 #include "common/text/table.hpp"
 
@@ -162,9 +163,20 @@ void set_options(std::vector<Stage>& stages, const Arguments& arguments) {
 /// The GPU's kernels have products of their own.
 bool has_own_products(const Stage& stage) { return stage.name.starts_with("cuda"); }
 
+constexpr std::string_view fastest = "fastest";
+
+/// f32 where a matrix is not in bf16: nothing else goes with it.
+void apply_fastest_inputs(const Arguments& arguments) {
+  const std::vector<MatrixView> matrices = multiplied(model_tensors(open_checkpoint(arguments)));
+  const bool choice = std::ranges::all_of(matrices, [](const MatrixView& matrix) { return matrix.type == DType::bf16; });
+  use_input_format(choice ? fastest_input_format() : InputFormat::f32);
+  std::cerr << "inputs: " << name(input_format()) << (choice ? ", the fastest here" : ", as not all weights are in bf16") << std::endl;
+}
+
 /// --inputs, which all stages must have.
 void set_inputs(const std::vector<Stage>& stages, const Arguments& arguments) {
-  apply_inputs(arguments.text_or(inputs_option.name, name(InputFormat::f32)));
+  const std::string wanted = arguments.text_or(inputs_option.name, name(InputFormat::f32));
+  wanted == fastest ? apply_fastest_inputs(arguments) : apply_inputs(wanted);
   if (input_format() == InputFormat::f32) return;
   for (const Stage& stage : stages)
     if (has_own_products(stage))
