@@ -1,7 +1,10 @@
 #include "common/tensor/recycler.hpp"
 
+#include <atomic>
 #include <mutex>
 #include <utility>
+
+#include "common/tensor/block_observer.hpp"
 
 namespace kv {
 namespace {
@@ -77,21 +80,36 @@ Recycler& recycler() {
   return all;
 }
 
-}  // namespace
+std::atomic<BlockObserver*> block_observer;
 
 #if defined(__SANITIZE_ADDRESS__) || defined(KV_SANITIZED)  // a sanitizer sees the end of a block that is its own
-void* take_block(std::size_t bytes) { return from_system(bytes); }
-void give_block(void* block, std::size_t) noexcept { to_system(block); }
+void* take(std::size_t bytes) { return from_system(bytes); }
+void give(void* block, std::size_t) noexcept { to_system(block); }
 #else
-void* take_block(std::size_t bytes) {
+void* take(std::size_t bytes) {
   bytes = rounded(bytes);
   return bytes <= largest_small ? recycler().take_small(bytes) : recycler().take_large(bytes);
 }
 
-void give_block(void* block, std::size_t bytes) noexcept {
+void give(void* block, std::size_t bytes) noexcept {
   bytes = rounded(bytes);
   bytes <= largest_small ? recycler().give_small(block, bytes) : recycler().give_large(block, bytes);
 }
 #endif
+
+}  // namespace
+
+void* take_block(std::size_t bytes) {
+  void* const block = take(bytes);
+  if (BlockObserver* const observer = block_observer.load(std::memory_order_relaxed)) observer->taken(block, bytes);
+  return block;
+}
+
+void give_block(void* block, std::size_t bytes) noexcept {
+  if (BlockObserver* const observer = block_observer.load(std::memory_order_relaxed)) observer->given(block);
+  give(block, bytes);
+}
+
+void observe_blocks(BlockObserver* observer) { block_observer = observer; }
 
 }  // namespace kv

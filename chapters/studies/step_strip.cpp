@@ -1,0 +1,110 @@
+#include "chapters/studies/step_strip.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "common/text/table.hpp"
+
+namespace kv {
+namespace {
+
+constexpr int cell = 6, tallest = 11, steps_in_row = 3, gap = 24, left = 8, caption = 32;
+
+std::string format(const char* pattern, auto... values) {
+  char buffer[256];
+  std::snprintf(buffer, sizeof buffer, pattern, values...);
+  return buffer;
+}
+
+constexpr const char* style =
+    "<style>:root{color-scheme:light dark;--ink:#24292f;--w:#d9730d;--c:#1d6fb8;--k:#9fb3c8;--m:#c2410c;--u:#8c959f}"
+    "@media(prefers-color-scheme:dark){:root{--ink:#d0d7de;--w:#f3b95f;--c:#6cb6ff;--k:#4a5a6b;--m:#f59f6c;--u:#7d8590}}"
+    "text{fill:var(--ink);font:12px Helvetica,Arial,sans-serif}.w{stroke:var(--w)}.c{stroke:var(--c)}.k{stroke:var(--k)}"
+    ".m{stroke:var(--m);opacity:.45}.u{stroke:var(--u);opacity:.3}path{stroke-dasharray:5 1}</style>\n";
+
+/// Cells of one kind that stand side by side, as one dashed line as wide as a cell is high.
+std::string cells(char letter, double height, int x, double y, std::size_t count) {
+  return format("<path class=\"%c\" stroke-width=\"%.1f\" d=\"M%d %.1fh%d\"/>\n", letter == '-' ? 'u' : letter, height, x, y + height / 2,
+                cell * static_cast<int>(count) - 1);
+}
+
+std::string layer(const std::string& rows, double height, int x, double y) {
+  std::string result;
+  for (std::size_t first = 0, end; first < rows.size(); first = end) {
+    end = std::min(rows.find_first_not_of(rows[first], first), rows.size());
+    if (rows[first] != '.') result += cells(rows[first], height, x + cell * static_cast<int>(first), y, end - first);
+  }
+  return result;
+}
+
+index_t rows_of(const Step& step, char letter) {
+  index_t count = 0;
+  for (const LayerStep& layer : step.layers) count += layer.count(letter);
+  return count;
+}
+
+std::string words(const Step& step) {
+  if (const index_t made = rows_of(step, 'm')) return grouped(made) + " rows made, none kept";
+  std::string text = grouped(rows_of(step, 'w')) + " rows written";
+  if (const index_t copied = rows_of(step, 'c')) text += ", " + grouped(copied) + " copied";
+  return text;
+}
+
+/// Six of them, evenly, the first and the last among them.
+std::vector<index_t> chosen(index_t steps) {
+  std::vector<index_t> result;
+  for (index_t i = 0; i < std::min<index_t>(6, steps); ++i) result.push_back(steps <= 6 ? i : i * (steps - 1) / 5);
+  return result;
+}
+
+int width_of(const StepTrace& trace) {
+  std::size_t most = 30;
+  for (const Step& step : trace.steps) most = std::max(most, step.layers.front().rows.size());
+  return cell * static_cast<int>(most) + gap;
+}
+
+std::string legend(int y) {
+  std::string result;
+  int x = left;
+  for (const auto& [letter, text] : {std::pair{'w', "written now"}, {'c', "copied elsewhere"}, {'k', "not moved"}, {'-', "memory without a row"},
+                                     {'m', "made and forgotten"}}) {
+    result += cells(letter, 9, x, y, 2) + format("<text x=\"%d\" y=\"%d\">%s</text>\n", x + 16, y + 9, text);
+    x += 36 + 7 * static_cast<int>(std::string_view(text).size());
+  }
+  return result;
+}
+
+}  // namespace
+
+std::string step_strip(const std::vector<StepTrace>& traces) {
+  if (traces.empty()) throw std::invalid_argument("a strip needs a trace");
+  std::string body;
+  int y = 20, width = 620;
+  const auto row_bytes = [](const StepTrace& trace) { return static_cast<double>(trace.steps.at(0).layers.at(0).row_bytes); };
+  const double most = row_bytes(*std::ranges::max_element(traces, {}, row_bytes));
+  for (const StepTrace& trace : traces) {
+    body += format("<text x=\"%d\" y=\"%d\" font-weight=\"bold\">", left, y) + std::string(trace.stage.name) + "</text>\n";
+    const double row_height = tallest * row_bytes(trace) / most;
+    const int map = static_cast<int>(std::ceil((row_height + 1) * static_cast<double>(trace.steps.front().layers.size())));
+    const int height = map + caption, column = width_of(trace);
+    int number = 0;
+    for (const index_t i : chosen(trace.steps.size())) {
+      const Step& step = trace.steps[i];
+      const int x = left + number % steps_in_row * column, top = y + 10 + number / steps_in_row * height;
+      for (index_t l = 0; l < step.layers.size(); ++l) body += layer(step.layers[l].rows, row_height, x, top + (row_height + 1) * static_cast<double>(l));
+      body += format("<text x=\"%d\" y=\"%d\">", x, top + height - 18) + (i == 0 ? "prompt" : "step " + std::to_string(i)) + ": " +
+              words(step) + "</text>\n";
+      ++number;
+    }
+    width = std::max(width, 2 * left + steps_in_row * column);
+    y += 26 + (number + steps_in_row - 1) / steps_in_row * height;
+  }
+  std::string title = "Rows of the cache in six steps, a line for each layer:";
+  for (const StepTrace& trace : traces) title += (&trace == &traces.front() ? " " : ", ") + std::string(trace.stage.name);
+  return format("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" width=\"%d\" height=\"%d\" role=\"img\">\n", width, y + 16,
+                width, y + 16) +
+         "<title>" + title + "</title>\n" + style + body + legend(y) + "</svg>\n";
+}
+
+}  // namespace kv
