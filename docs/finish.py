@@ -3,7 +3,8 @@
 
 Figures become images: they follow the page's dark switch and not the system's, and say in words
 what they show. Every listing says which file it is from, and marks what is new in it. And an index for the search box, of the
-book's sections first and of its symbols after them."""
+book's sections first and of its symbols after them. The page "One step at a time" gets its traces."""
+import base64
 import difflib
 import html
 import json
@@ -39,7 +40,7 @@ def words_of(text):
 def book_pages(folder):
     """The pages of the book in its order: the first page, chapters, then the others that docs/ has."""
     names = ["index.html"] + sorted(path.name for path in folder.glob("ch[0-9][0-9]*.html"))
-    names += [f"{page}.html" for page in ("identity", "performance", "commands", "extending", "glossary")]
+    names += [f"{page}.html" for page in ("steps", "identity", "performance", "commands", "extending", "glossary")]
     return [folder / name for name in names if (folder / name).exists()]
 
 
@@ -148,9 +149,21 @@ def figures_as_images(folder):
         page.write_text(FIGURE.sub(image, content))
 
 
+def step_page(folder):
+    """One file: traces as they are, and as images what is shown without JavaScript."""
+    docs = pathlib.Path(__file__).resolve().parent
+    traces = ",".join((docs / f"measured/trace_{model}.json").read_text().strip() for model in ("gqa", "mla"))
+    strips = "".join(f'<p><img alt="six steps of stage {stage}" src="data:image/svg+xml;base64,'
+                     f'{base64.b64encode((docs / f"measured/steps_{stage}.svg").read_bytes()).decode()}"></p>'
+                     for stage in ("uncached", "concat", "preallocated", "latent"))
+    page = (docs / "step/page.html").read_text().replace("<!--STRIPS-->", strips)
+    (folder / "step.html").write_text(page.replace("/*TRACES*/[]", "[" + traces.replace("<", "\\u003c") + "]"))
+
+
 def main(folder):
     figures_as_images(folder)
     listings_with_files(folder)
+    step_page(folder)
     (folder / "book_search.js").write_text(f"const bookSearch = {json.dumps(search_index(folder), separators=(',', ':'))};\n")
 
 

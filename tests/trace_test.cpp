@@ -86,7 +86,8 @@ TEST_CASE("the last step's bytes are those of compare, and the likely tokens tho
   const TemporaryDirectory directory;
   const std::string file = (directory.path() / "trace.json").string(), stages = "concat,preallocated,absorbed,decompressed";
   const std::vector<std::string> what{"--model", KV_DATA "/tiny-mla", "--stages", stages, "--prompt", "The little fox"};
-  std::vector<std::string> trace_words{KV_PROGRAM, "trace", "--tokens", "9", "--json", file}, words{KV_PROGRAM, "compare", "--max-new-tokens", "9", "--json"};
+  std::vector<std::string> trace_words{KV_PROGRAM, "trace", "--tokens", "9", "--json", file};
+  std::vector<std::string> words{KV_PROGRAM, "compare", "--max-new-tokens", "9", "--json"};
   trace_words.insert(trace_words.end(), what.begin(), what.end());
   words.insert(words.end(), what.begin(), what.end());
   const Json trace = Json::parse(file_of(trace_words, file), "trace"), runs = Json::parse(run_program(words).out, "compare").at("runs");

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iostream>
+#include <set>
 
 #include "chapters/models/mixture_config.hpp"
 #include "chapters/models/model_tensors.hpp"
@@ -38,10 +39,6 @@ StateBytes state_bytes(const Step& step) {
   return bytes;
 }
 
-bool same_tokens(const StepTrace& a, const StepTrace& b) {
-  return std::ranges::equal(a.steps, b.steps, {}, &Step::next, &Step::next);
-}
-
 /// The largest difference of two weights, as far as both runs looked at the same tokens.
 double largest_difference(const StepTrace& a, const StepTrace& b) {
   double largest = 0.0;
@@ -73,7 +70,7 @@ std::vector<JsonObject> likely_tokens(const std::vector<float>& logits, const To
   for (index_t v = 0; v < order.size(); ++v) order[v] = static_cast<Token>(v);
   const index_t count = std::min(candidates, order.size());
   const auto first = order.begin(), last = first + static_cast<std::ptrdiff_t>(count);
-  std::ranges::partial_sort(first, last, order.end(), [&](Token a, Token b) { return std::pair(-logits[a], a) < std::pair(-logits[b], b); });
+  std::ranges::partial_sort(first, last, order.end(), {}, [&](Token token) { return std::pair(-logits[token], token); });
   std::vector<JsonObject> result;
   for (const Token token : std::span(first, last))
     result.push_back(JsonObject()
@@ -148,7 +145,7 @@ std::string json(const Checkpoint& checkpoint, const Tokenizer& tokenizer, const
                             .set("stage", trace.stage.name)
                             .set("chapter", static_cast<std::int64_t>(trace.stage.chapter))
                             .set("idea", trace.stage.idea)
-                            .set("same_tokens", same_tokens(trace, traces.front()))
+                            .set("same_tokens", std::ranges::equal(trace.steps, traces.front().steps, {}, &Step::next, &Step::next))
                             .set("largest_weight_difference", largest_difference(trace, traces.front()))
                             .set("steps", of_stage));
   }
@@ -166,8 +163,7 @@ std::string json(const Checkpoint& checkpoint, const Tokenizer& tokenizer, const
 std::string table(const Checkpoint& checkpoint, const std::vector<StepTrace>& traces) {
   Table table({"stage", "step", "rows in", "written", "copied", "read", "bytes used", "allocated", "bytes moved", "MFLOP"});
   for (const StepTrace& trace : traces)
-    for (const index_t i : {index_t{0}, index_t{1}, trace.steps.size() - 1}) {
-      if (i >= trace.steps.size() || (i == 1 && trace.steps.size() == 2)) continue;
+    for (const index_t i : std::set<index_t>{0, std::min<index_t>(1, trace.steps.size() - 1), trace.steps.size() - 1}) {
       const Step& step = trace.steps[i];
       const StepFlop flop = step_flop(checkpoint, trace.stage, step);
       table.add({std::string(trace.stage.name), std::to_string(i), std::to_string(step.layers.front().fed),

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <set>
 
 #include "common/text/table.hpp"
 
@@ -38,24 +39,14 @@ std::string layer(const std::string& rows, double height, int x, double y) {
   return result;
 }
 
-index_t rows_of(const Step& step, char letter) {
-  index_t count = 0;
-  for (const LayerStep& layer : step.layers) count += layer.count(letter);
-  return count;
-}
-
 std::string words(const Step& step) {
-  if (const index_t made = rows_of(step, 'm')) return grouped(made) + " rows made, none kept";
-  std::string text = grouped(rows_of(step, 'w')) + " rows written";
-  if (const index_t copied = rows_of(step, 'c')) text += ", " + grouped(copied) + " copied";
-  return text;
-}
-
-/// Six of them, evenly, the first and the last among them.
-std::vector<index_t> chosen(index_t steps) {
-  std::vector<index_t> result;
-  for (index_t i = 0; i < std::min<index_t>(6, steps); ++i) result.push_back(steps <= 6 ? i : i * (steps - 1) / 5);
-  return result;
+  const auto count = [&](char letter) {
+    index_t sum = 0;
+    for (const LayerStep& layer : step.layers) sum += layer.count(letter);
+    return sum;
+  };
+  if (count('m') > 0) return grouped(count('m')) + " rows made, none kept";
+  return grouped(count('w')) + " rows written" + (count('c') > 0 ? ", " + grouped(count('c')) + " copied" : "");
 }
 
 int width_of(const StepTrace& trace) {
@@ -67,8 +58,8 @@ int width_of(const StepTrace& trace) {
 std::string legend(int y) {
   std::string result;
   int x = left;
-  for (const auto& [letter, text] : {std::pair{'w', "written now"}, {'c', "copied elsewhere"}, {'k', "not moved"}, {'-', "memory without a row"},
-                                     {'m', "made and forgotten"}}) {
+  for (const auto& [letter, text] : {std::pair{'w', "written now"}, {'c', "copied elsewhere"}, {'k', "not moved"},
+                                     {'-', "memory without a row"}, {'m', "made and forgotten"}}) {
     result += cells(letter, 9, x, y, 2) + format("<text x=\"%d\" y=\"%d\">%s</text>\n", x + 16, y + 9, text);
     x += 36 + 7 * static_cast<int>(std::string_view(text).size());
   }
@@ -89,10 +80,12 @@ std::string step_strip(const std::vector<StepTrace>& traces) {
     const int map = static_cast<int>(std::ceil((row_height + 1) * static_cast<double>(trace.steps.front().layers.size())));
     const int height = map + caption, column = width_of(trace);
     int number = 0;
-    for (const index_t i : chosen(trace.steps.size())) {
+    const index_t last = trace.steps.size() - 1;
+    for (const index_t i : std::set<index_t>{0, last / 5, 2 * last / 5, 3 * last / 5, 4 * last / 5, last}) {
       const Step& step = trace.steps[i];
       const int x = left + number % steps_in_row * column, top = y + 10 + number / steps_in_row * height;
-      for (index_t l = 0; l < step.layers.size(); ++l) body += layer(step.layers[l].rows, row_height, x, top + (row_height + 1) * static_cast<double>(l));
+      for (index_t l = 0; l < step.layers.size(); ++l)
+        body += layer(step.layers[l].rows, row_height, x, top + (row_height + 1) * static_cast<double>(l));
       body += format("<text x=\"%d\" y=\"%d\">", x, top + height - 18) + (i == 0 ? "prompt" : "step " + std::to_string(i)) + ": " +
               words(step) + "</text>\n";
       ++number;

@@ -96,13 +96,11 @@ class TracedAttention : public Attention {
   StateBytes state_bytes() const override { return attention_->state_bytes(); }
 
  private:
-  using Places = std::map<index_t, std::vector<RowPlace>>;
-
   /// The form is the one whose rows are all the bytes that the layer says it uses.
   void look(LayerStep& step, index_t S) {
     const auto blocks = recorder_->blocks.of(layer_);
     for (const auto& [rows, row_bytes] : made_.forms()) {
-      Places places = find_rows(blocks, rows);
+      RowPlaces places = find_rows(blocks, rows);
       if (places.size() * row_bytes != step.bytes.used) continue;
       step.row_bytes = row_bytes;
       step.rows = places.empty() ? std::string(step.fed, 'm') : letters(places, S);
@@ -114,7 +112,7 @@ class TracedAttention : public Attention {
                 std::to_string(layer_) + " that are no rows in f32 as they were made: it cannot be traced");
   }
 
-  std::string letters(const Places& places, index_t S) const {
+  std::string letters(const RowPlaces& places, index_t S) const {
     std::string result(S, '.');
     for (const auto& [s, place] : places) {
       const auto old = before_.find(s);
@@ -127,7 +125,7 @@ class TracedAttention : public Attention {
   index_t layer_;
   RowsMadeAgain made_;
   std::unique_ptr<Attention> attention_;
-  Places before_;
+  RowPlaces before_;
 };
 
 /// The layer's own mixture, which also says where its last token goes.
@@ -169,12 +167,11 @@ Cost latent_cost(const Stage& stage, const LatentSizes& sizes, const LayerStep& 
 
 index_t LayerStep::read() const {
   index_t rows = 0;
-  for (index_t s = 0; s < weights.shape(1); ++s)
-    for (index_t h = 0; h < weights.shape(0); ++h)
-      if (weights(h, s) > 0.0f) {
-        ++rows;
-        break;
-      }
+  for (index_t s = 0; s < length(); ++s) {
+    float most = 0.0f;
+    for (index_t h = 0; h < weights.shape(0); ++h) most = std::max(most, weights(h, s));
+    rows += most > 0.0f;
+  }
   return rows;
 }
 
@@ -215,7 +212,8 @@ StepFlop step_flop(const Checkpoint& checkpoint, const Stage& stage, const Step&
       flop.attention += latent_cost(stage, latent->sizes, layer).flop();
     } else {
       const HeadSizes& sizes = std::get<GroupedTensors>(tensors).sizes;
-      flop.attention += 2.0 * visible_pairs(layer.fed, layer.length()) * static_cast<double>(sizes.query_heads * (sizes.key_width + sizes.value_width));
+      const index_t per_pair = sizes.query_heads * (sizes.key_width + sizes.value_width);
+      flop.attention += 2.0 * visible_pairs(layer.fed, layer.length()) * static_cast<double>(per_pair);
     }
   }
   return flop;

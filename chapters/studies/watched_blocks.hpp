@@ -10,10 +10,11 @@
 
 namespace kv {
 
-/// Blocks that each layer has taken and that nobody has given back yet. One object at a time.
+/// Blocks that layers have taken and that nobody has given back yet. One object at a time.
 class WatchedBlocks : public BlockObserver {
  public:
   struct Block {
+    index_t layer;
     index_t number;  ///< no two blocks have the same, also where one gets the memory of another
     std::span<const float> numbers;
   };
@@ -25,7 +26,11 @@ class WatchedBlocks : public BlockObserver {
   /// What `work` takes is the layer's.
   template <class Work>
   auto taken_by(index_t layer, Work work) {
-    const Owner owner(owner_, layer);
+    owner_ = layer;
+    const struct End {
+      index_t& owner;
+      ~End() { owner = nobody; }
+    } end{owner_};
     return work();
   }
   /// In the order in which they were taken.
@@ -36,29 +41,18 @@ class WatchedBlocks : public BlockObserver {
 
  private:
   static constexpr index_t nobody = ~index_t{0};
-  struct Owner {
-    Owner(index_t& place, index_t layer) : place(place) { place = layer; }
-    ~Owner() { place = nobody; }
-    index_t& place;
-  };
-  struct Taken {
-    index_t layer, number;
-    std::size_t bytes;
-  };
-
   mutable std::mutex mutex_;
   index_t owner_ = nobody, count_ = 0;
-  std::map<void*, Taken> taken_;
+  std::vector<Block> blocks_;
 };
 
-/// A row's block, and the number in it that the row begins with.
-struct RowPlace {
-  index_t block, first;
-  bool operator==(const RowPlace&) const = default;
-};
+/// A block's number, and the place in it.
+using RowPlace = std::pair<index_t, index_t>;
+/// By row, and by head.
+using RowPlaces = std::map<index_t, std::map<index_t, RowPlace>>;
 
-/// For each row that lies in the blocks with all its heads: where each head of it lies.
-/// @param heads the rows (S,D) of each head; a row of a head lies together
-std::map<index_t, std::vector<RowPlace>> find_rows(const std::vector<WatchedBlocks::Block>& blocks, const std::vector<RowsView>& heads);
+/// The rows that lie in the blocks with all their heads. Of two equal ones, the later.
+/// @param heads rows (S,D) of each head
+RowPlaces find_rows(const std::vector<WatchedBlocks::Block>& blocks, const std::vector<RowsView>& heads);
 
 }  // namespace kv
