@@ -7,8 +7,8 @@
 #include "chapters/07_long_context/least_recently_used.hpp"
 #include "chapters/07_long_context/snap.hpp"
 #include "chapters/studies/heat_map.hpp"
+#include "chapters/studies/loss_after_prompt.hpp"
 #include "chapters/studies/needle.hpp"
-#include "common/model/loss.hpp"
 #include "common/model/metrics.hpp"
 #include "common/text/table.hpp"
 #include "docs/measure/measurements.hpp"
@@ -16,7 +16,7 @@
 namespace kv::book {
 namespace {
 
-constexpr index_t passages = 6, passage_tokens = 1024, prompt_tokens = 512;
+constexpr index_t passages = 6;
 constexpr index_t needle_tokens = 4096, needle_depths = 11, story_tokens = 280, map_budget = 48, timed_tokens = 200;
 const std::vector<index_t> loss_budgets{16, 32, 64, 128, 256, 512}, needle_budgets{128, 256, 512, 1024};
 constexpr const char* small_models = "The models have 2 to 4 million parameters.";
@@ -57,27 +57,9 @@ std::vector<Token> held_out(const Checkpoint& checkpoint, const char* file) {
 
 // ---- loss over the budget ----
 
-struct Loss_and_bytes {
-  double loss;
-  std::size_t bytes;  ///< held at the end, of one passage
-};
-
-/// The second half of each passage, after its first half as a prompt.
-Loss_and_bytes loss_after_prompt(const Checkpoint& checkpoint, const Stage& stage, const std::vector<Token>& text) {
+LossAndBytes loss_of(const Checkpoint& checkpoint, const Stage& stage, const std::vector<Token>& text) {
   Decoder decoder = make_decoder(checkpoint, stage, {.sequences = 1, .capacity = passage_tokens});
-  Loss sum;
-  std::size_t bytes = 0;
-  for (index_t i = 0; i < passages; ++i) {
-    const std::vector<Token> tokens = slice(text, i * passage_tokens, passage_tokens + 1);
-    decoder.truncate(0, 0);
-    decoder.last_logits({{0, slice(tokens, 0, prompt_tokens)}});
-    decoder.prompt_ends(0);
-    const index_t count = passage_tokens - prompt_tokens;
-    const Tensor<2> logits = decoder.logits(0, slice(tokens, prompt_tokens, count));
-    for (index_t t = 0; t < count; ++t) sum += {1, negative_log_likelihood(row(logits, t), tokens[prompt_tokens + t + 1])};
-    bytes += decoder.state_bytes().used;
-  }
-  return {sum.mean(), bytes / passages};
+  return loss_after_prompt(decoder, text, passages);
 }
 
 void measure_loss(const std::string& model, const Checkpoint& checkpoint, Report& report, std::vector<JsonObject>& numbers) {
@@ -86,7 +68,7 @@ void measure_loss(const std::string& model, const Checkpoint& checkpoint, Report
   MarkdownTable table{{"cache"}};
   for (const index_t budget : loss_budgets) table[0].push_back(std::to_string(budget) + " rows");
   table[0].push_back("bytes at 64");
-  const auto [full, full_bytes] = loss_after_prompt(checkpoint, full_cache(checkpoint), text);
+  const auto [full, full_bytes] = loss_of(checkpoint, full_cache(checkpoint), text);
   plot.series.push_back({"full cache", {}});
   for (const index_t budget : loss_budgets) plot.series[0].points.push_back({static_cast<double>(budget), full});
   table.push_back({"full cache"});
@@ -98,7 +80,7 @@ void measure_loss(const std::string& model, const Checkpoint& checkpoint, Report
     table.push_back({way.name});
     std::size_t bytes_at_64 = 0;
     for (const index_t budget : loss_budgets) {
-      const auto [loss, bytes] = loss_after_prompt(checkpoint, way.within(budget), text);
+      const auto [loss, bytes] = loss_of(checkpoint, way.within(budget), text);
       plot.series.back().points.push_back({static_cast<double>(budget), loss});
       table.back().push_back(decimal(loss, 3));
       if (budget == 64) bytes_at_64 = bytes;
@@ -111,8 +93,8 @@ void measure_loss(const std::string& model, const Checkpoint& checkpoint, Report
   const std::string name = "forgetting_loss_" + model.substr(5);
   of_model.figure(name, plot);
   of_model.table(name, table,
-                 "Nats per token over the last " + std::to_string(passage_tokens - prompt_tokens) + " of " + grouped(passage_tokens) + " tokens, " +
-                     std::to_string(passages) + " passages of held-out text; the first " + std::to_string(prompt_tokens) +
+                 "Nats per token over the last " + std::to_string(passage_tokens - passage_prompt_tokens) + " of " + grouped(passage_tokens) + " tokens, " +
+                     std::to_string(passages) + " passages of held-out text; the first " + std::to_string(passage_prompt_tokens) +
                      " are the prompt. Bytes: held at the end of a passage. " + small_models);
 }
 

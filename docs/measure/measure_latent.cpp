@@ -1,29 +1,21 @@
 #include <cmath>
-#include <random>
 
 #include "chapters/01_uncached_attention/attend.hpp"
 #include "chapters/04_latent_cache/absorption.hpp"
 #include "chapters/04_latent_cache/attend_latents.hpp"
 #include "chapters/04_latent_cache/cost.hpp"
 #include "chapters/04_latent_cache/latent_projection.hpp"
-#include "common/text/table.hpp"
 #include "chapters/models/cache_bytes.hpp"
 #include "chapters/models/latent_config.hpp"
+#include "chapters/studies/decoupling.hpp"
 #include "common/model/metrics.hpp"
+#include "common/text/table.hpp"
 #include "docs/measure/measurements.hpp"
 
 namespace kv::book {
 namespace {
 
 constexpr index_t longest = 4096;
-
-std::vector<float> normal_floats(index_t count, double deviation, unsigned seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0.0f, static_cast<float>(deviation));
-  std::vector<float> values(count);
-  for (float& value : values) value = normal(random);
-  return values;
-}
 
 Tensor<2> normal_rows(index_t count, index_t width, unsigned seed) {
   Tensor<2> rows = empty<2>({count, width});
@@ -178,66 +170,16 @@ void measure_prefill(Report& report) {
   report.numbers("latent_prefill", numbers);
 }
 
-/// Largest difference of the scores of one query with many keys, relative to the largest score.
-double relative_error(const std::vector<double>& found, const std::vector<double>& right) {
-  double difference = 0.0, largest = 0.0;
-  for (index_t i = 0; i < right.size(); ++i) {
-    difference = std::max(difference, std::abs(found[i] - right[i]));
-    largest = std::max(largest, std::abs(right[i]));
-  }
-  return difference / largest;
-}
-
-double product(std::span<const float> a, std::span<const float> b) {
-  double sum = 0.0;
-  for (index_t i = 0; i < a.size(); ++i) sum += static_cast<double>(a[i]) * b[i];
-  return sum;
-}
-
-/// y = W x and y = W^T x
-std::vector<float> times(const std::vector<float>& W, index_t rows, index_t columns, std::span<const float> x, bool transposed) {
-  std::vector<float> y(transposed ? columns : rows);
-  for (index_t i = 0; i < rows; ++i)
-    for (index_t j = 0; j < columns; ++j)
-      (transposed ? y[j] : y[i]) += W[i * columns + j] * x[transposed ? i : j];
-  return y;
-}
-
 /// A key that is made from the latent and then turned, in whole: what the absorbed query would have to be.
 void measure_decoupling(Report& report) {
-  constexpr index_t D = 128, R = 512, keys = 64;
-  const Rope rope{[] {
-    std::vector<float> frequencies;
-    for (const double frequency : rope_frequencies(D, 10000.0)) frequencies.push_back(static_cast<float>(frequency));
-    return frequencies;
-  }()};
-  const std::vector<float> W = normal_floats(D * R, 1.0 / std::sqrt(double{R}), 7), query = normal_floats(D, 1.0, 8);
-  const Tensor<2> latents = normal_rows(keys, R, 9);
-  const auto turned = [&](std::vector<float> x, index_t position) {
-    const RopeTable table = rope.table(std::array{position});
-    rotate_interleaved(x, row(table.cos, 0), row(table.sin, 0));
-    return x;
-  };
   MarkdownTable table{{"distance of query and key", "absorbed past the rotation", "absorbed at distance 8", "not rotated (decoupled)"}};
-  const std::vector<float> plain = times(W, D, R, query, true);
-  const std::vector<float> at_8 = times(W, D, R, turned(query, 8), true);
   std::vector<JsonObject> numbers;
   for (const index_t distance : {0, 1, 2, 8, 64, 512, 4096}) {
-    std::vector<double> right, past, fixed, unrotated, decoupled;
-    for (index_t s = 0; s < keys; ++s) {
-      const std::vector<float> key = times(W, D, R, row(latents, s), false);
-      right.push_back(product(turned(query, distance), key));  // query at `distance`, key at 0
-      past.push_back(product(plain, row(latents, s)));
-      fixed.push_back(product(at_8, row(latents, s)));
-      unrotated.push_back(product(query, key));
-      decoupled.push_back(product(plain, row(latents, s)));
-    }
+    const auto [past_rotation, at_distance_8, decoupled] = decoupling_errors(distance);
     const auto text = [](double error) { return error < 1e-4 ? "rounding" : decimal(error, 2); };
-    table.push_back({grouped(distance), text(relative_error(past, right)), text(relative_error(fixed, right)),
-                     text(relative_error(decoupled, unrotated))});
+    table.push_back({grouped(distance), text(past_rotation), text(at_distance_8), text(decoupled)});
     JsonObject row;
-    row.set("distance", distance).set("past_rotation", relative_error(past, right))
-        .set("at_distance_8", relative_error(fixed, right)).set("decoupled", relative_error(decoupled, unrotated));
+    row.set("distance", distance).set("past_rotation", past_rotation).set("at_distance_8", at_distance_8).set("decoupled", decoupled);
     numbers.push_back(row);
   }
   report.table("decoupling", table,
