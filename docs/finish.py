@@ -40,7 +40,7 @@ def words_of(text):
 def book_pages(folder):
     """The pages of the book in its order: the first page, chapters, then the others that docs/ has."""
     names = ["index.html"] + sorted(path.name for path in folder.glob("ch[0-9][0-9]*.html"))
-    names += [f"{page}.html" for page in ("steps", "identity", "performance", "commands", "extending", "glossary")]
+    names += [f"{page}.html" for page in ("steps", "identity", "performance", "claims", "commands", "extending", "glossary")]
     return [folder / name for name in names if (folder / name).exists()]
 
 

@@ -70,7 +70,7 @@ std::string list(const std::vector<Token>& tokens) {
   return text;
 }
 
-const Words commands{"tour", "stages", "generate", "chat", "serve", "compare", "trace", "bench", "logits", "inspect", "budget", "perplexity", "needle", "quantise", "pack", "tokenise"};
+const Words commands{"tour", "stages", "generate", "chat", "serve", "compare", "trace", "bench", "logits", "inspect", "budget", "perplexity", "needle", "quantise", "pack", "tokenise", "claim"};
 const std::string tiny = std::string(KV_DATA) + "/tiny-gqa";
 
 /// Names of the stages that serve the shipped GQA model, with the exact ones told apart.

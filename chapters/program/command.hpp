@@ -52,6 +52,6 @@ index_t parse_size(std::string_view text, std::string_view what);
 
 extern const Command stages_command, tour_command, generate_command, logits_command, compare_command, bench_command,
     inspect_command, chat_command, experts_command, balance_command, perplexity_command, needle_command, quantise_command,
-    gpu_bench_command, budget_command, tokenise_command, traffic_command, serve_command, pack_command, trace_command;
+    gpu_bench_command, budget_command, tokenise_command, traffic_command, serve_command, pack_command, trace_command, claim_command;
 
 }  // namespace kv

@@ -22,7 +22,8 @@ constexpr std::array commands{
     &kv::tour_command,    &kv::stages_command,  &kv::generate_command,   &kv::chat_command,   &kv::serve_command,
     &kv::traffic_command, &kv::compare_command, &kv::trace_command,      &kv::bench_command,  &kv::logits_command,
     &kv::inspect_command, &kv::budget_command,  &kv::experts_command,    &kv::balance_command, &kv::perplexity_command,
-    &kv::needle_command,  &kv::quantise_command, &kv::pack_command,      &kv::gpu_bench_command, &kv::tokenise_command};
+    &kv::needle_command,  &kv::quantise_command, &kv::pack_command,      &kv::gpu_bench_command, &kv::tokenise_command,
+    &kv::claim_command};
 
 void print_help() {
   std::cout << "kvbook: an executable book about the KV cache in LLM inference\n\n"
