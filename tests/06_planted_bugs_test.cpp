@@ -43,10 +43,14 @@ const std::vector<Bug> found_by_runtime{
     {"box_no_init", "mbarrier: used before mbarrier_init at planted_bugs.cu:"},
     {"box_too_many_arrivals", "mbarrier: more arrivals than it was initialised for at planted_bugs.cu:"},
     {"box_misaligned", "tma_load: the box starts at a multiple of 1024 at planted_bugs.cu:"},
-    {"pipeline_no_wgmma_wait", "wrong result: out[1] is another number"},
-    {"pipeline_no_fence", "wgmma: no wgmma_fence before the first one at planted_bugs.cu:"},
+    {"pipeline_no_wgmma_wait", "wrong result: out[0] is NaN"},
+    {"pipeline_no_fence", "wgmma: no wgmma_fence since the thread may have touched D or A at planted_bugs.cu:"},
     {"pipeline_exit_before_wait", "the thread exits with wgmmas that it never waited for at planted_bugs.cu:"},
     {"pipeline_outside", "wgmma: an operand leaves dynamic shared memory at planted_bugs.cu:"},
+    {"flight_read", "wrong result: out[0] is NaN"},
+    {"flight_scaled", "wgmma: D was written while a product was under way, before its wgmma_wait at planted_bugs.cu:"},
+    {"flight_no_second_fence", "wgmma: no wgmma_fence since the thread may have touched D or A at planted_bugs.cu:"},
+    {"flight_a_unfenced", "wgmma: no wgmma_fence since the thread may have touched D or A at planted_bugs.cu:"},
 };
 
 const std::vector<Bug> found_by_tsan{

@@ -89,7 +89,7 @@ __device__ inline void wgmma_m64n64k16(float (&d)[32], MatrixDescriptor a, Matri
         "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
       : "l"(a), "l"(b), "n"(TransposedB ? 1 : 0));
 #elif ON_CPU
-  simt::wgmma({d, 64, {}, a, b, false, TransposedB, 0}, where);
+  simt::wgmma({d, 64, nullptr, a, b, TransposedB}, where);
 #else
   unsupported();
 #endif
@@ -111,7 +111,7 @@ __device__ inline void wgmma_m64n64k16(float (&d)[32], const std::uint32_t (&a)[
         "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(TransposedB ? 1 : 0));
 #elif ON_CPU
-  simt::wgmma({d, 64, {a[0], a[1], a[2], a[3]}, 0, b, true, TransposedB, 0}, where);
+  simt::wgmma({d, 64, a, 0, b, TransposedB}, where);
 #else
   unsupported();
 #endif
@@ -139,7 +139,7 @@ __device__ inline void wgmma_m64n128k16(float (&d)[64], MatrixDescriptor a, Matr
         "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63])
       : "l"(a), "l"(b), "n"(TransposedB ? 1 : 0));
 #elif ON_CPU
-  simt::wgmma({d, 128, {}, a, b, false, TransposedB, 0}, where);
+  simt::wgmma({d, 128, nullptr, a, b, TransposedB}, where);
 #else
   unsupported();
 #endif
@@ -167,7 +167,7 @@ __device__ inline void wgmma_m64n128k16(float (&d)[64], const std::uint32_t (&a)
         "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(TransposedB ? 1 : 0));
 #elif ON_CPU
-  simt::wgmma({d, 128, {a[0], a[1], a[2], a[3]}, 0, b, true, TransposedB, 0}, where);
+  simt::wgmma({d, 128, a, 0, b, TransposedB}, where);
 #else
   unsupported();
 #endif
@@ -207,7 +207,7 @@ __device__ inline void wgmma_m64n256k16(float (&d)[128], MatrixDescriptor a, Mat
         "+f"(d[120]), "+f"(d[121]), "+f"(d[122]), "+f"(d[123]), "+f"(d[124]), "+f"(d[125]), "+f"(d[126]), "+f"(d[127])
       : "l"(a), "l"(b), "n"(TransposedB ? 1 : 0));
 #elif ON_CPU
-  simt::wgmma({d, 256, {}, a, b, false, TransposedB, 0}, where);
+  simt::wgmma({d, 256, nullptr, a, b, TransposedB}, where);
 #else
   unsupported();
 #endif
@@ -247,7 +247,7 @@ __device__ inline void wgmma_m64n256k16(float (&d)[128], const std::uint32_t (&a
         "+f"(d[120]), "+f"(d[121]), "+f"(d[122]), "+f"(d[123]), "+f"(d[124]), "+f"(d[125]), "+f"(d[126]), "+f"(d[127])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(TransposedB ? 1 : 0));
 #elif ON_CPU
-  simt::wgmma({d, 256, {a[0], a[1], a[2], a[3]}, 0, b, true, TransposedB, 0}, where);
+  simt::wgmma({d, 256, a, 0, b, TransposedB}, where);
 #else
   unsupported();
 #endif

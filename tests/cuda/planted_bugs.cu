@@ -302,6 +302,49 @@ __global__ void multiply_box(Data data, const __grid_constant__ TensorMap map) {
   if (Bug != PipelineBug::exit_before_wait) wgmma_wait<0>();
 }
 
+enum class FlightBug { read, scaled, no_second_fence, a_unfenced, none };
+
+// The numbers, halved, and half of them again: with a half unit matrix in registers. Row i of the sum is i, for i < 16.
+template <FlightBug Bug>
+__global__ void multiply_halves(Data data, const __grid_constant__ TensorMap map) {  // 128 threads
+  bf16 *unit = dynamic_shared<bf16>(), *numbers = unit + box_elements;
+  __shared__ mbarrier full;
+  if (threadIdx.x == 0) {
+    mbarrier_init(&full, 1);
+    mbarrier_init_done();
+    mbarrier_expect_bytes(&full, 2 * box_bytes);
+    tma_load(unit, &map, &full, 0, 0);
+    tma_load(numbers, &map, &full, 0, 64);
+  }
+  __syncthreads();
+  mbarrier_wait(&full, 0);
+  float d[32] = {};
+  const auto halve = [&] {
+    for (float& x : d) x *= 0.5f;
+  };
+  wgmma_fence();
+  wgmma_m64n64k16(d, wgmma_descriptor(unit), wgmma_descriptor(numbers));
+  wgmma_commit();
+  if (Bug == FlightBug::scaled) halve();
+  if (Bug == FlightBug::read && threadIdx.x == 0) data.out[0] = d[0];
+  wgmma_wait<0>();
+  if (Bug != FlightBug::a_unfenced) halve();
+  std::uint32_t a[4] = {};
+  for (int i = 0; i < 4; ++i) {
+    const int row = static_cast<int>(threadIdx.x) / 4 + i % 2 * 8, column = static_cast<int>(threadIdx.x) % 4 * 2 + i / 2 * 8;
+    if (row == column) a[i] = 0x00003f00u;
+    if (row == column + 1) a[i] = 0x3f000000u;
+  }
+  if (Bug != FlightBug::no_second_fence && Bug != FlightBug::a_unfenced) wgmma_fence();
+  wgmma_m64n64k16(d, a, wgmma_descriptor(numbers));
+  wgmma_commit();
+  wgmma_wait<0>();
+  if (Bug != FlightBug::read && threadIdx.x < 32 && threadIdx.x % 4 == 0) {
+    data.out[threadIdx.x / 4] = d[0];
+    data.out[threadIdx.x / 4 + 8] = d[2];
+  }
+}
+
 // ---- the table ---------------------------------------------------------------------------------------------------
 
 using Kernel = void (*)(Data, TensorMap);
@@ -350,6 +393,10 @@ const Case cases[] = {
    multiply_box<PipelineBug::none>}
     PIPELINE_BUG(early_release), PIPELINE_BUG(no_empty_wait), PIPELINE_BUG(no_full_wait), PIPELINE_BUG(no_wgmma_wait),
     PIPELINE_BUG(no_fence), PIPELINE_BUG(exit_before_wait), PIPELINE_BUG(outside),
+#define FLIGHT_BUG(bug)                                                                \
+  {"flight_" #bug, 0, 16, {1, 128, 2 * box_bytes}, multiply_halves<FlightBug::bug>, \
+   multiply_halves<FlightBug::none>}
+    FLIGHT_BUG(read), FLIGHT_BUG(scaled), FLIGHT_BUG(no_second_fence), FLIGHT_BUG(a_unfenced),
 };
 
 std::vector<bf16> matrix() {

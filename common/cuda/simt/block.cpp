@@ -123,6 +123,7 @@ void Block::thread_main() {
   Block& block = *current_block;
   block.self().fiber.begin();
   acquire(block.grid_->begins);
+  block.self().accumulators.clear();  // by this thread, which has allocated them
   (*block.grid_->thread)();
   release(block.grid_->ends);
   block.leave();

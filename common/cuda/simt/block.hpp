@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <utility>
@@ -33,6 +34,22 @@ struct BoxCopy {
   int column, row;
 };
 
+/// An accumulator of wgmma, one thread's part. While products are under way the kernel finds poison in its place.
+struct Accumulator {
+  float* d;
+  unsigned count;
+  int in_flight = 0;  ///< products that were not waited for
+  float values[128];  ///< what they are added to; afterwards what the last wait left in `d`
+};
+
+/// A wgmma that has not been performed.
+struct Product {
+  Wgmma operation;
+  int group;
+  Accumulator* sum;
+  std::uint32_t a[4];  ///< A in registers, as it was when the product was asked for
+};
+
 /// One CUDA thread.
 struct Thread {
   Fiber fiber;
@@ -47,9 +64,10 @@ struct Thread {
 
   std::vector<AsyncCopy> copies;
   int copy_group = 0;
-  std::vector<Wgmma> wgmmas;
+  std::vector<Product> wgmmas;
+  std::deque<Accumulator> accumulators;  ///< by address; they stay where they are
   int wgmma_group = 0;
-  bool wgmma_fenced = false;
+  bool wgmma_fenced = false;  ///< since the last wait
   std::vector<const void*> atomics;  ///< since the last fence, for the race detector
   bool fenced = false;
 };

@@ -8,6 +8,9 @@
 /// stores reach other threads (the race detector reports such code instead); the asynchronous proxy (a missing
 /// fence_proxy_async goes unseen); fresh values in static shared variables (only dynamic shared memory is poisoned);
 /// host memory that a kernel must not touch; the rounding inside a tensor core (here each product and sum is f32).
+/// Of wgmma: what a thread writes to D or A between wgmma_fence and the product, and writes that change no bit; each warp
+/// waits for its own products on a GPU, here the four of a warpgroup wait for each other. Stricter than a GPU: after a
+/// wgmma_wait a product on another accumulator than it has brought, or with A in registers, needs a fence of its own.
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -104,14 +107,13 @@ void tma_load(void* shared, const TensorMap& map, std::uint64_t* barrier, int co
 
 // ---- wgmma -------------------------------------------------------------------------------------------------------
 
-/// One wgmma of m64nNk16: D += A B, f32 += bf16 * bf16. A is in registers where `a` is null.
+/// One wgmma of m64nNk16: D += A B, f32 += bf16 * bf16.
 struct Wgmma {
-  float* d;                     ///< N/2 numbers of each thread
-  int columns;                  ///< N
-  std::uint32_t a_registers[4];
-  std::uint64_t a, b;           ///< descriptors
-  bool a_in_registers, b_transposed;
-  int group;
+  float* d;                          ///< N/2 numbers of each thread
+  int columns;                       ///< N
+  const std::uint32_t* a_registers;  ///< four of each thread; null where A is in shared memory
+  std::uint64_t a, b;                ///< descriptors
+  bool b_transposed;
 };
 void wgmma_fence();
 void wgmma(const Wgmma& operation, const Where& where);

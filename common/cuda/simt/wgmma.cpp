@@ -1,6 +1,7 @@
 /// @file
 /// wgmma: 128 threads multiply what lies in shared memory, later. It runs when it is waited for; its reads are noted
-/// both at its start and at its end, for they may happen at any moment between.
+/// both at its start and at its end, for they may happen at any moment between. Until then the accumulator is poison, so
+/// that a reader computes NaN and a writer is found; and what the threads may have changed needs a fence first.
 /// @see PTX ISA, "Asynchronous Warpgroup Level Matrix Multiply-Accumulate Instructions"
 #include <algorithm>
 #include <bit>
@@ -59,16 +60,18 @@ void note_operand(std::uint64_t bits, bool transposed, unsigned rows, const Wher
 }
 
 void note_operands(const Wgmma& operation, const Where& where) {
-  if (!operation.a_in_registers) note_operand(operation.a, false, tile_rows, where);
+  if (!operation.a_registers) note_operand(operation.a, false, tile_rows, where);
   note_operand(operation.b, operation.b_transposed, static_cast<unsigned>(operation.columns), where);
 }
 
-const Wgmma& held(const Warpgroup& group, unsigned thread) { return *static_cast<const Wgmma*>(group.operands[thread]); }
+const Product& held(const Warpgroup& group, unsigned thread) {
+  return *static_cast<const Product*>(group.operands[thread]);
+}
 
 /// Warp w of the four holds rows 16w ... 16w+15 of A, as mma.m16n8k16 does.
 void gather_a(const Warpgroup& group, float (&A)[tile_rows][tile_depth]) {
   for (unsigned thread = 0; thread < warpgroup_size; ++thread) {
-    const std::uint32_t* registers = held(group, thread).a_registers;
+    const std::uint32_t* registers = held(group, thread).a;
     for (unsigned i = 0; i < 4; ++i) {
       const unsigned row = thread / 32 * 16 + thread % 32 / 4 + i % 2 * 8, k = thread % 4 * 2 + i / 2 * 8;
       A[row][k] = std::bit_cast<float>(registers[i] << 16);
@@ -78,8 +81,8 @@ void gather_a(const Warpgroup& group, float (&A)[tile_rows][tile_depth]) {
 }
 
 void load_a(const Warpgroup& group, float (&A)[tile_rows][tile_depth]) {
-  const Wgmma& operation = held(group, 0);
-  if (operation.a_in_registers) return gather_a(group, A);
+  const Wgmma& operation = held(group, 0).operation;
+  if (operation.a_registers) return gather_a(group, A);
   for (unsigned row = 0; row < tile_rows; ++row)
     for (unsigned k = 0; k < tile_depth; ++k) A[row][k] = element(Descriptor(operation.a), false, row, k);
 }
@@ -88,14 +91,14 @@ void load_a(const Warpgroup& group, float (&A)[tile_rows][tile_depth]) {
 void add_to_d(const Warpgroup& group, const float* D, unsigned columns) {
   for (unsigned thread = 0; thread < warpgroup_size; ++thread) {
     const unsigned row = thread / 32 * 16 + thread % 32 / 4, column = thread % 4 * 2;
-    float* d = held(group, thread).d;
+    float* d = held(group, thread).sum->values;
     for (unsigned i = 0; i < columns / 2; ++i)
       d[i] += D[(row + i % 4 / 2 * 8) * columns + i / 4 * 8 + column + i % 2];
   }
 }
 
 void multiply(const Warpgroup& group) {
-  const Wgmma& operation = held(group, 0);
+  const Wgmma& operation = held(group, 0).operation;
   const auto columns = static_cast<unsigned>(operation.columns);
   float A[tile_rows][tile_depth];
   load_a(group, A);
@@ -111,27 +114,63 @@ void multiply(const Warpgroup& group) {
 }
 
 void require_agreement(const Warpgroup& group, const Where& where) {
-  const Wgmma& first = held(group, 0);
+  const Wgmma& first = held(group, 0).operation;
   for (unsigned thread = 1; thread < warpgroup_size; ++thread) {
-    const Wgmma& other = held(group, thread);
+    const Wgmma& other = held(group, thread).operation;
     if (other.columns != first.columns || other.a != first.a || other.b != first.b ||
-        other.b_transposed != first.b_transposed || other.a_in_registers != first.a_in_registers)
+        other.b_transposed != first.b_transposed || !other.a_registers != !first.a_registers)
       die("wgmma: the threads of the warpgroup disagree about the operands", where);
   }
 }
 
 /// The last of the 128 threads performs it for all.
-void perform(const Wgmma& operation, const Where& where) {
+void perform(const Product& product, const Where& where) {
   Block& block = *Block::current();
   Thread& self = block.self();
   Warpgroup& group = block.warpgroup();
-  note_operands(operation, where);
-  group.operands[self.number % warpgroup_size] = &operation;
+  note_operands(product.operation, where);
+  group.operands[self.number % warpgroup_size] = &product;
   if (++group.arrived < warpgroup_size) return block.park(State::at_warpgroup);
   require_agreement(group, where);
   multiply(group);
   group.arrived = 0;
   block.wake(State::at_warpgroup, self.number - self.number % warpgroup_size, warpgroup_size);
+}
+
+// ---- the accumulator while it is under way -------------------------------------------------------------------------
+
+constexpr std::uint32_t poison = 0xffa0ffeeu;  // a signalling NaN: arithmetic makes it a quiet one, and other bits
+
+void hide(Accumulator& sum) {
+  std::copy_n(sum.d, sum.count, sum.values);
+  std::fill_n(sum.d, sum.count, std::bit_cast<float>(poison));
+}
+
+void require_hidden(const Accumulator& sum, const Where& where) {
+  for (unsigned i = 0; i < sum.count; ++i)
+    if (std::bit_cast<std::uint32_t>(sum.d[i]) != poison)
+      die("wgmma: D was written while a product was under way, before its wgmma_wait", where);
+}
+
+/// The thread's accumulator at this address. It is hidden from the first product to the last one's wait.
+/// A fence must lie between what the thread does with D and the product. As the last wait has left it, D needs none.
+Accumulator& begin_product(Thread& self, const Wgmma& operation, const Where& where) {
+  auto sum = std::find_if(self.accumulators.begin(), self.accumulators.end(),
+                          [&](const Accumulator& known) { return known.d == operation.d; });
+  const auto count = static_cast<unsigned>(operation.columns) / 2;
+  const bool known = sum != self.accumulators.end() && sum->count == count;
+  const bool untouched =
+      known && (sum->in_flight > 0 || std::memcmp(sum->d, sum->values, count * sizeof(float)) == 0);
+  if (!self.wgmma_fenced && (!untouched || operation.a_registers))
+    die("wgmma: no wgmma_fence since the thread may have touched D or A", where);
+  if (sum == self.accumulators.end()) sum = self.accumulators.insert(sum, {operation.d, count, 0, {}});
+  if (sum->in_flight++ > 0) {
+    require_hidden(*sum, where);
+  } else {
+    sum->count = count;
+    hide(*sum);
+  }
+  return *sum;
 }
 
 }  // namespace
@@ -151,10 +190,10 @@ void wgmma(const Wgmma& operation, const Where& where) {
   self.where = where;
   if (self.number / warpgroup_size * warpgroup_size + warpgroup_size > block.size())
     die("wgmma: the warpgroup has fewer than 128 threads", where);
-  if (!self.wgmma_fenced) die("wgmma: no wgmma_fence before the first one", where);
   note_operands(operation, where);
-  self.wgmmas.push_back(operation);
-  self.wgmmas.back().group = self.wgmma_group;
+  Product product{operation, self.wgmma_group, &begin_product(self, operation, where), {}};
+  if (operation.a_registers) std::copy_n(operation.a_registers, 4, product.a);
+  self.wgmmas.push_back(product);
 }
 
 void wgmma_commit() { ++Block::current()->self().wgmma_group; }
@@ -162,10 +201,17 @@ void wgmma_commit() { ++Block::current()->self().wgmma_group; }
 void wgmma_wait(int groups_left, const Where& where) {
   Thread& self = Block::current()->self();
   self.where = where;
-  const auto due = std::find_if(self.wgmmas.begin(), self.wgmmas.end(), [&](const Wgmma& operation) {
-    return operation.group >= self.wgmma_group - groups_left;
+  for (const Accumulator& sum : self.accumulators)
+    if (sum.in_flight > 0) require_hidden(sum, where);
+  const auto due = std::find_if(self.wgmmas.begin(), self.wgmmas.end(), [&](const Product& product) {
+    return product.group >= self.wgmma_group - groups_left;
   });
-  for (auto operation = self.wgmmas.begin(); operation != due; ++operation) perform(*operation, where);
+  if (due != self.wgmmas.begin()) self.wgmma_fenced = false;
+  for (auto product = self.wgmmas.begin(); product != due; ++product) {
+    perform(*product, where);
+    Accumulator& sum = *product->sum;
+    if (--sum.in_flight == 0) std::copy_n(sum.values, sum.count, sum.d);
+  }
   self.wgmmas.erase(self.wgmmas.begin(), due);
 }
 
