@@ -51,6 +51,7 @@ const std::vector<Bug> found_by_runtime{
     {"flight_scaled", "wgmma: D was written while a product was under way, before its wgmma_wait at planted_bugs.cu:"},
     {"flight_no_second_fence", "wgmma: no wgmma_fence since the thread may have touched D or A at planted_bugs.cu:"},
     {"flight_a_unfenced", "wgmma: no wgmma_fence since the thread may have touched D or A at planted_bugs.cu:"},
+    {"flight_a_changed", "wgmma: A in registers was written while a product was under way, before its wgmma_wait at planted"},
 };
 
 const std::vector<Bug> found_by_tsan{

@@ -302,7 +302,7 @@ __global__ void multiply_box(Data data, const __grid_constant__ TensorMap map) {
   if (Bug != PipelineBug::exit_before_wait) wgmma_wait<0>();
 }
 
-enum class FlightBug { read, scaled, no_second_fence, a_unfenced, none };
+enum class FlightBug { read, scaled, no_second_fence, a_unfenced, a_changed, none };
 
 // The numbers, halved, and half of them again: with a half unit matrix in registers. Row i of the sum is i, for i < 16.
 template <FlightBug Bug>
@@ -338,6 +338,7 @@ __global__ void multiply_halves(Data data, const __grid_constant__ TensorMap map
   if (Bug != FlightBug::no_second_fence && Bug != FlightBug::a_unfenced) wgmma_fence();
   wgmma_m64n64k16(d, a, wgmma_descriptor(numbers));
   wgmma_commit();
+  if (Bug == FlightBug::a_changed) a[0] = 0;
   wgmma_wait<0>();
   if (Bug != FlightBug::read && threadIdx.x < 32 && threadIdx.x % 4 == 0) {
     data.out[threadIdx.x / 4] = d[0];
@@ -396,7 +397,7 @@ const Case cases[] = {
 #define FLIGHT_BUG(bug)                                                                \
   {"flight_" #bug, 0, 16, {1, 128, 2 * box_bytes}, multiply_halves<FlightBug::bug>, \
    multiply_halves<FlightBug::none>}
-    FLIGHT_BUG(read), FLIGHT_BUG(scaled), FLIGHT_BUG(no_second_fence), FLIGHT_BUG(a_unfenced),
+    FLIGHT_BUG(read), FLIGHT_BUG(scaled), FLIGHT_BUG(no_second_fence), FLIGHT_BUG(a_unfenced), FLIGHT_BUG(a_changed),
 };
 
 std::vector<bf16> matrix() {

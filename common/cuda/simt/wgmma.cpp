@@ -208,6 +208,8 @@ void wgmma_wait(int groups_left, const Where& where) {
   });
   if (due != self.wgmmas.begin()) self.wgmma_fenced = false;
   for (auto product = self.wgmmas.begin(); product != due; ++product) {
+    if (product->operation.a_registers && !std::equal(product->a, product->a + 4, product->operation.a_registers))
+      die("wgmma: A in registers was written while a product was under way, before its wgmma_wait", where);
     perform(*product, where);
     Accumulator& sum = *product->sum;
     if (--sum.in_flight == 0) std::copy_n(sum.values, sum.count, sum.d);
