@@ -69,6 +69,12 @@ const std::vector<Bug> found_by_asan{
     {"misaligned_vector", "misaligned address"},
 };
 
+const std::vector<Bug> found_by_seeing_stores{
+    {"proxy_product", "wgmma: reads what a thread has stored without fence_proxy_async at planted_bugs.cu:"},
+    {"proxy_second_store", "wgmma: reads what a thread has stored without fence_proxy_async at planted_bugs.cu:"},
+    {"proxy_box", "tma_load: overwrites what a thread has stored without fence_proxy_async at planted_bugs.cu:"},
+};
+
 Finished run_planted(const std::string& mode, const std::string& name, const std::string& version) {
   std::vector<std::string> words;
   if (mode == "tsan") {
@@ -107,6 +113,10 @@ TEST_CASE("mistakes that the race detector finds", "[cuda]") {
 
 TEST_CASE("mistakes that the address sanitizer finds", "[cuda]") {
   for (const Bug& bug : found_by_asan) check_found("asan", bug);
+}
+
+TEST_CASE("mistakes that the build which sees every store finds", "[cuda]") {
+  for (const Bug& bug : found_by_seeing_stores) check_found("traffic", bug);
 }
 
 TEST_CASE("a mistake is found in whatever order threads get their turn", "[cuda]") {

@@ -15,7 +15,8 @@ endfunction()
 #   kv_simt          plain
 #   kv_simt_tsan     finds races: a missing barrier, a missing wait
 #   kv_simt_asan     finds accesses outside of global and shared memory, and misaligned ones
-#   kv_simt_traffic  counts requests, sectors and bank conflicts (common/cuda/simt/traffic.hpp)
+#   kv_simt_traffic  counts requests, sectors and bank conflicts (common/cuda/simt/traffic.hpp), and finds stores that TMA
+#                    or wgmma need not see (common/cuda/simt/proxy.hpp)
 # Who links one is compiled to match. The runtime itself is instrumented for addresses only.
 file(GLOB KV_SIMT_SOURCES CONFIGURE_DEPENDS common/cuda/simt/*.cpp common/cuda/*.cu)
 list(FILTER KV_SIMT_SOURCES EXCLUDE REGEX "traffic\\.cpp$")

@@ -74,11 +74,13 @@ __device__ inline void mbarrier_wait(mbarrier* barrier, int parity, Where where 
 }
 
 /// What this thread has written to shared memory can be read by TMA and wgmma, which go another way than loads do.
-/// Not modelled on the CPU. @see PTX ISA, "Async proxy"
+/// @see PTX ISA, "Async proxy"
 __device__ inline void fence_proxy_async() {
 #if ON_GPU_TMA
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-#elif ON_GPU
+#elif ON_CPU
+  simt::fence_proxy_async();
+#else
   unsupported();
 #endif
 }

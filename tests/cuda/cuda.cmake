@@ -18,7 +18,7 @@ function(kv_add_simt_test name mode)
 endfunction()
 
 # The planted bugs, in the builds that find them. 06_planted_bugs_test runs them.
-foreach(mode plain tsan asan)
+foreach(mode plain tsan asan traffic)
   kv_add_simt_executable(planted_bugs_${mode} ${mode} ${CMAKE_CURRENT_LIST_DIR}/planted_bugs.cu)
   target_compile_definitions(06_planted_bugs_test PRIVATE KV_PLANTED_BUGS="$<TARGET_FILE_DIR:planted_bugs_plain>/planted_bugs_")
   add_dependencies(06_planted_bugs_test planted_bugs_${mode})
@@ -29,7 +29,7 @@ target_compile_definitions(06_planted_bugs_test PRIVATE KV_FIXED_ADDRESSES="${fi
 # The primitives' tests are correct kernels: the sanitizers must be silent about them.
 kv_add_simt_test(06_primitives_tsan tsan ${CMAKE_CURRENT_SOURCE_DIR}/06_primitives_test.cu)
 kv_add_simt_test(06_primitives_asan asan ${CMAKE_CURRENT_SOURCE_DIR}/06_primitives_test.cu)
-kv_add_simt_test(06_traffic traffic ${CMAKE_CURRENT_LIST_DIR}/traffic.cu)
+kv_add_simt_test(06_traffic traffic ${CMAKE_CURRENT_LIST_DIR}/traffic.cu ${CMAKE_CURRENT_SOURCE_DIR}/06_primitives_test.cu)
 
 # A kernel must not depend on the order in which threads and blocks get their turn.
 foreach(order 1 2)
@@ -43,7 +43,8 @@ kv_take_places(KV_LADDER_SOURCES)
 list(APPEND KV_LADDER_SOURCES ${CMAKE_CURRENT_SOURCE_DIR}/support/mla_cases.cpp)
 kv_add_simt_test(06_ladder_tsan tsan ${CMAKE_CURRENT_LIST_DIR}/ladder_sanitized.cpp ${KV_LADDER_SOURCES})
 kv_add_simt_test(06_ladder_asan asan ${CMAKE_CURRENT_LIST_DIR}/ladder_sanitized.cpp ${KV_LADDER_SOURCES})
-kv_add_simt_test(06_ladder_traffic traffic ${CMAKE_CURRENT_LIST_DIR}/ladder_traffic.cpp ${KV_LADDER_SOURCES})
+kv_add_simt_test(06_ladder_traffic traffic ${CMAKE_CURRENT_LIST_DIR}/ladder_traffic.cpp
+  ${CMAKE_CURRENT_LIST_DIR}/ladder_sanitized.cpp ${KV_LADDER_SOURCES})
 kv_add_simt_test(06_ladder_order plain ${CMAKE_CURRENT_LIST_DIR}/ladder_order.cpp ${KV_LADDER_SOURCES})
 
 # The model's kernels: no races, nothing read or written outside, right in any order.

@@ -1,7 +1,8 @@
 /// @file
-/// Every rung of the ladder for the sanitizers, which end the program at the first race or access out of bounds: several
-/// blocks, pages that are not full, a sequence that two blocks share, a block with two sequences, an empty sequence; and a
-/// sequence in so many parts that teams of threads put them together.
+/// Every rung of the ladder for the sanitizers, which end the program at the first race, access out of bounds or missing
+/// fence_proxy_async: several blocks, pages that are not full, a sequence that two blocks share, a block with two sequences,
+/// an empty sequence; all pages in one block, so that TMA writes where rows were cleared; and a sequence in so many parts
+/// that teams of threads put them together.
 #include <cmath>
 
 #include "tests/support/catch.hpp"
@@ -23,6 +24,7 @@ TEST_CASE("a sanitizer has nothing to say about any rung", "[ladder]") {
   for (const cuda::Rung& rung : cuda::ladder()) {
     INFO(rung.name);
     check_all_written(rung, {3, {150, 0, 70, 3}, 1}, 2);
+    check_all_written(rung, {3, {150, 0, 70, 3}, 1}, 1);
     check_all_written(rung, {1, {17 * cuda::page_tokens}, 2}, 17);
   }
 }

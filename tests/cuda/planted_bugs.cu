@@ -346,6 +346,43 @@ __global__ void multiply_halves(Data data, const __grid_constant__ TensorMap map
   }
 }
 
+enum class ProxyBug { product, box, second_store, none };
+
+// Stores the numbers where a product reads them, then lets TMA write there.
+template <ProxyBug Bug>
+__global__ void store_and_multiply(Data data, const __grid_constant__ TensorMap map) {  // 128 threads
+  bf16 *unit = dynamic_shared<bf16>(), *numbers = unit + box_elements;
+  const int thread = static_cast<int>(threadIdx.x);
+  __shared__ mbarrier full[2];
+  if (thread == 0) {
+    mbarrier_init(&full[0], 1), mbarrier_init(&full[1], 1);
+    mbarrier_init_done();
+    mbarrier_expect_bytes(&full[0], box_bytes);
+    tma_load(unit, &map, &full[0], 0, 0);
+  }
+  const auto store = [&](int row) { numbers[row * 64 + thread % 64] = data.matrix[64 * 64 + (thread % 64 ^ row % 8 * 8)]; };
+  for (int row = thread / 64; row < 64; row += 2) store(row);
+  if (Bug != ProxyBug::product) fence_proxy_async();
+  if (Bug == ProxyBug::second_store) store(thread / 64);
+  __syncthreads();
+  mbarrier_wait(&full[0], 0);
+  float d[32] = {};
+  wgmma_fence();
+  wgmma_m64n64k16(d, wgmma_descriptor(unit), wgmma_descriptor(numbers));
+  wgmma_commit();
+  wgmma_wait<0>();
+  if (thread < 32 && thread % 4 == 0) data.out[thread / 4] = d[0], data.out[thread / 4 + 8] = d[2];
+  __syncthreads();
+  for (int row = thread / 64; row < 64; row += 2) numbers[row * 64 + thread % 64] = {};
+  if (Bug != ProxyBug::box) fence_proxy_async();
+  __syncthreads();
+  if (thread == 0) {
+    mbarrier_expect_bytes(&full[1], box_bytes);
+    tma_load(numbers, &map, &full[1], 0, 0);
+  }
+  mbarrier_wait(&full[1], 0);
+}
+
 // ---- the table ---------------------------------------------------------------------------------------------------
 
 using Kernel = void (*)(Data, TensorMap);
@@ -398,6 +435,10 @@ const Case cases[] = {
   {"flight_" #bug, 0, 16, {1, 128, 2 * box_bytes}, multiply_halves<FlightBug::bug>, \
    multiply_halves<FlightBug::none>}
     FLIGHT_BUG(read), FLIGHT_BUG(scaled), FLIGHT_BUG(no_second_fence), FLIGHT_BUG(a_unfenced), FLIGHT_BUG(a_changed),
+#define PROXY_BUG(bug)                                                                  \
+  {"proxy_" #bug, 0, 16, {1, 128, 2 * box_bytes}, store_and_multiply<ProxyBug::bug>, \
+   store_and_multiply<ProxyBug::none>}
+    PROXY_BUG(product), PROXY_BUG(box), PROXY_BUG(second_store),
 };
 
 std::vector<bf16> matrix() {

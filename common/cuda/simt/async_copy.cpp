@@ -16,6 +16,7 @@ constexpr std::size_t copy_bytes = 16;
 
 void perform(const AsyncCopy& copy) {
   note_write(copy.shared, copy_bytes);
+  note_store(copy.shared, copy_bytes);
   if (copy.valid)
     std::memcpy(copy.shared, copy.global, copy_bytes);
   else

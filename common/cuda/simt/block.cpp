@@ -64,7 +64,7 @@ void Block::reset(const Grid& grid, uint3 index, char* shared_memory) {
   if (shared_bytes > 0) std::memset(shared, 0xff, shared_bytes);  // NaN, to whoever reads before writing
   whole.arrived = 0;
   for (Barrier& barrier : named) barrier.arrived = 0;
-  mbarriers.clear(), box_copies.clear();
+  mbarriers.clear(), box_copies.clear(), stores.last.clear();
   mbarriers.reserve(256), box_copies.reserve(4096);  // no thread of the block frees what another has allocated
   for (Warp& warp : warps_) warp.live = warp.arrived = 0;
   for (Warpgroup& group : warpgroups_) group.arrived = 0;
@@ -84,6 +84,7 @@ void Block::prepare_threads() {
     thread.index = {number % size.x, number / size.x % size.y, number / (size.x * size.y)};
     thread.state = State::ready;
     thread.copy_group = thread.wgmma_group = 0;
+    thread.fenced_at = 0;
     thread.wgmma_fenced = thread.fenced = false;
     thread.atomics.clear();
     thread.fiber.prepare(&thread_main, number * 272 % 4096);  // staggered: equal offsets would share a set of the cache

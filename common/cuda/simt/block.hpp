@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/cuda/simt/fiber.hpp"
+#include "common/cuda/simt/proxy.hpp"
 #include "common/cuda/simt/runtime.hpp"
 
 namespace simt {
@@ -70,6 +71,7 @@ struct Thread {
   bool wgmma_fenced = false;  ///< since the last wait
   std::vector<const void*> atomics;  ///< since the last fence, for the race detector
   bool fenced = false;
+  unsigned fenced_at = 0;  ///< when the last fence_proxy_async was, as Stores count time
 };
 
 /// Threads that meet. The race detector hears of each meeting under an address of its own.
@@ -136,6 +138,7 @@ class Block {
   std::array<NamedBarrier, 16> named;
   std::vector<std::uint64_t*> mbarriers;  ///< those that were initialised
   std::vector<BoxCopy> box_copies;
+  Stores stores;
 
  private:
   static void thread_main();

@@ -145,6 +145,8 @@ void tma_load(void* shared, const TensorMap& map, std::uint64_t* barrier, int co
   const std::size_t bytes = std::size_t(map.box_rows) * row_bytes;
   note_write(shared, bytes);
   count_bulk_write(shared, bytes, where);
+  require_fenced(shared, bytes, "tma_load: overwrites what a thread has stored without fence_proxy_async", where);
+  forget_stores(shared, bytes);
   std::memset(shared, 0xff, bytes);
   block.box_copies.push_back({static_cast<char*>(shared), map, barrier, column, row});
   note_box_reads(block.box_copies.back(), where);

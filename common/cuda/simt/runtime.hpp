@@ -5,8 +5,9 @@
 /// one line on stderr that says what, which block and thread, and where.
 ///
 /// Not modelled: clusters, cooperative grids, spinning on memory that another block writes; the order in which plain
-/// stores reach other threads (the race detector reports such code instead); the asynchronous proxy (a missing
-/// fence_proxy_async goes unseen); fresh values in static shared variables (only dynamic shared memory is poisoned);
+/// stores reach other threads (the race detector reports such code instead); a fence_proxy_async by a third thread, between
+/// the one that stores and the one that calls TMA or wgmma, and where a barrier lies beside it; fresh values in static shared
+/// variables (only dynamic shared memory is poisoned);
 /// host memory that a kernel must not touch; the rounding inside a tensor core (here each product and sum is f32).
 /// Of wgmma: what a thread writes to D or A between wgmma_fence and the product, and writes that change no bit; each warp
 /// waits for its own products on a GPU, here the four of a warpgroup wait for each other. Stricter than a GPU: after a
@@ -102,6 +103,8 @@ struct TensorMap {
   int box_rows;
 };
 inline constexpr int box_columns = 64;
+/// What this thread has stored to shared memory is seen by TMA and wgmma (common/cuda/simt/proxy.hpp).
+void fence_proxy_async();
 /// The copy is performed when somebody waits for the barrier's phase; until then the destination holds poison.
 void tma_load(void* shared, const TensorMap& map, std::uint64_t* barrier, int column, int row, const Where& where);
 

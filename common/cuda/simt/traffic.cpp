@@ -14,6 +14,7 @@
 
 #include "common/cuda/simt/block.hpp"
 #include "common/cuda/simt/cuda_runtime.hpp"
+#include "common/cuda/simt/proxy.hpp"
 
 extern char __bss_start, _end;  // where the program's plain variables lie, by the linker
 
@@ -165,6 +166,11 @@ void count(const void* address, std::size_t bytes, bool store, const Site& site)
       {reinterpret_cast<std::uintptr_t>(address), bytes});
 }
 
+void note(const void* address, std::size_t bytes, bool store, void* instruction) {
+  count(address, bytes, store, {reinterpret_cast<std::uintptr_t>(instruction), nullptr, 0});
+  if (store && in_kernel()) note_store(address, bytes);
+}
+
 // ---- from instructions to lines ------------------------------------------------------------------------------------
 
 /// How far the program was moved when it was loaded.
@@ -296,8 +302,7 @@ std::string Traffic::text() const {
 
 // ---- what -fsanitize=thread calls ----------------------------------------------------------------------------------
 
-#define SIMT_NOTE(bytes, store) \
-  simt::count(address, bytes, store, {reinterpret_cast<std::uintptr_t>(__builtin_return_address(0)), nullptr, 0})
+#define SIMT_NOTE(bytes, store) simt::note(address, bytes, store, __builtin_return_address(0))
 #define SIMT_ACCESS(bytes)                                                              \
   void __tsan_read##bytes(void* address) { SIMT_NOTE(bytes, false); }                   \
   void __tsan_write##bytes(void* address) { SIMT_NOTE(bytes, true); }                   \

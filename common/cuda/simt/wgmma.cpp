@@ -56,6 +56,7 @@ void note_operand(std::uint64_t bits, bool transposed, unsigned rows, const Wher
                                        : matrix.offset(false, piece / 2, piece % 2 * 8);
     if (offset + 16 > dynamic_shared_bytes()) die("wgmma: an operand leaves dynamic shared memory", where);
     note_read(dynamic_shared() + offset, 16);
+    require_fenced(dynamic_shared() + offset, 16, "wgmma: reads what a thread has stored without fence_proxy_async", where);
   }
 }
 
