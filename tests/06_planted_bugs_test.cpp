@@ -41,6 +41,8 @@ const std::vector<Bug> found_by_runtime{
     {"box_nobody_waits", "block 0,0,0 ends with TMA copies that nobody waited for"},
     {"box_too_few_bytes", "wait for an mbarrier (0 arrivals and -4096 bytes missing) at planted_bugs.cu:"},
     {"box_no_init", "mbarrier: used before mbarrier_init at planted_bugs.cu:"},
+    {"box_no_init_done", "tma_load: nobody has let TMA see the mbarrier, by mbarrier_init_done of the thread that init"},
+    {"box_init_done_first", "tma_load: nobody has let TMA see the mbarrier, by mbarrier_init_done of the thread that init"},
     {"box_too_many_arrivals", "mbarrier: more arrivals than it was initialised for at planted_bugs.cu:"},
     {"box_misaligned", "tma_load: the box starts at a multiple of 1024 at planted_bugs.cu:"},
     {"pipeline_no_wgmma_wait", "wrong result: out[0] is NaN"},

@@ -27,6 +27,10 @@ __device__ inline void mbarrier_init(mbarrier* barrier, int arrivals, Where wher
 __device__ inline void mbarrier_init_done() {
 #if ON_GPU_TMA
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+#elif ON_CPU
+  simt::mbarrier_init_done();
+#else
+  unsupported();
 #endif
 }
 

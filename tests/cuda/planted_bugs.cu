@@ -242,15 +242,18 @@ __global__ void copy_row(Data data, const __grid_constant__ TensorMap) {  // 64 
 
 // ---- mbarrier, TMA and wgmma -------------------------------------------------------------------------------------
 
-enum class BoxBug { no_wait, nobody_waits, too_few_bytes, no_init, init_unseen, too_many_arrivals, misaligned, none };
+enum class BoxBug {
+  no_wait, nobody_waits, too_few_bytes, no_init, no_init_done, init_done_first, init_unseen, too_many_arrivals, misaligned, none
+};
 
 template <BoxBug Bug>
 __global__ void take_box(Data data, const __grid_constant__ TensorMap map) {  // 64 threads
   bf16* box = dynamic_shared<bf16>();
   __shared__ mbarrier full;
   if (threadIdx.x == 0 && Bug != BoxBug::no_init) {
+    if (Bug == BoxBug::init_done_first) mbarrier_init_done();
     mbarrier_init(&full, 1);
-    mbarrier_init_done();
+    if (Bug != BoxBug::init_done_first && Bug != BoxBug::no_init_done) mbarrier_init_done();
   }
   if (Bug != BoxBug::init_unseen) __syncthreads();
   if (threadIdx.x == 0) {
@@ -424,7 +427,8 @@ const Case cases[] = {
     COPY_BUG(overwrite), COPY_BUG(misaligned),
 #define BOX_BUG(bug) \
   {"box_" #bug, 0, 64, {1, 64, 2 * box_bytes}, take_box<BoxBug::bug>, take_box<BoxBug::none>}
-    BOX_BUG(no_wait), BOX_BUG(nobody_waits), BOX_BUG(too_few_bytes), BOX_BUG(no_init), BOX_BUG(init_unseen),
+    BOX_BUG(no_wait), BOX_BUG(nobody_waits), BOX_BUG(too_few_bytes), BOX_BUG(no_init), BOX_BUG(no_init_done),
+    BOX_BUG(init_done_first), BOX_BUG(init_unseen),
     BOX_BUG(too_many_arrivals), BOX_BUG(misaligned),
 #define PIPELINE_BUG(bug)                                                                \
   {"pipeline_" #bug, 0, 16, {1, 160, 2 * box_bytes}, multiply_box<PipelineBug::bug>, \

@@ -51,6 +51,13 @@ struct Product {
   std::uint32_t a[4];  ///< A in registers, as it was when the product was asked for
 };
 
+/// An mbarrier that was initialised.
+struct Initialised {
+  std::uint64_t* barrier;
+  unsigned thread;    ///< who did it
+  bool seen = false;  ///< by TMA: that thread has called mbarrier_init_done since
+};
+
 /// One CUDA thread.
 struct Thread {
   Fiber fiber;
@@ -136,7 +143,7 @@ class Block {
   std::size_t shared_bytes = 0;
   Barrier whole;                          ///< of __syncthreads
   std::array<NamedBarrier, 16> named;
-  std::vector<std::uint64_t*> mbarriers;  ///< those that were initialised
+  std::vector<Initialised> mbarriers;
   std::vector<BoxCopy> box_copies;
   Stores stores;
 

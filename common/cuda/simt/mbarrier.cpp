@@ -37,11 +37,13 @@ const char* end_of_phase(const std::uint64_t* barrier, unsigned parity) {
   return reinterpret_cast<const char*>(barrier) + 4 * parity;
 }
 
-void require_initialised(Block& block, const std::uint64_t* barrier, const Where& where) {
+const Initialised& require_initialised(Block& block, const std::uint64_t* barrier, const Where& where) {
   block.self().where = where;
   note_read(barrier, sizeof *barrier);  // a race with mbarrier_init: a barrier of the block is missing
-  if (std::find(block.mbarriers.begin(), block.mbarriers.end(), barrier) == block.mbarriers.end())
-    die("mbarrier: used before mbarrier_init", where);
+  const auto found = std::find_if(block.mbarriers.rbegin(), block.mbarriers.rend(),
+                                  [&](const Initialised& known) { return known.barrier == barrier; });
+  if (found == block.mbarriers.rend()) die("mbarrier: used before mbarrier_init", where);
+  return *found;
 }
 
 void arrive(std::uint64_t* barrier, int bytes, const Where& where) {
@@ -121,7 +123,13 @@ void mbarrier_init(std::uint64_t* barrier, int count, const Where& where) {
   note_write(barrier, sizeof *barrier);
   const auto arrivals = static_cast<std::uint16_t>(count);
   *barrier = std::bit_cast<std::uint64_t>(Phase{arrivals, arrivals, 0, 0});
-  block.mbarriers.push_back(barrier);
+  block.mbarriers.push_back({barrier, block.self().number});
+}
+
+void mbarrier_init_done() {
+  Block& block = *Block::current();
+  for (Initialised& known : block.mbarriers)
+    if (known.thread == block.self().number) known.seen = true;
 }
 
 void mbarrier_arrive(std::uint64_t* barrier, const Where& where) { arrive(barrier, 0, where); }
@@ -140,7 +148,8 @@ void mbarrier_wait(std::uint64_t* barrier, unsigned parity, const Where& where) 
 
 void tma_load(void* shared, const TensorMap& map, std::uint64_t* barrier, int column, int row, const Where& where) {
   Block& block = *Block::current();
-  require_initialised(block, barrier, where);
+  if (!require_initialised(block, barrier, where).seen)
+    die("tma_load: nobody has let TMA see the mbarrier, by mbarrier_init_done of the thread that initialised it", where);
   if (reinterpret_cast<std::uintptr_t>(shared) % 1024 != 0) die("tma_load: the box starts at a multiple of 1024", where);
   const std::size_t bytes = std::size_t(map.box_rows) * row_bytes;
   note_write(shared, bytes);

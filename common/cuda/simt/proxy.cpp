@@ -9,6 +9,7 @@ namespace simt {
 void fence_proxy_async() {
   Block& block = *Block::current();
   block.self().fenced_at = ++block.stores.time;
+  mbarrier_init_done();  // they are stores too
 }
 
 #if defined(SIMT_TRAFFIC)

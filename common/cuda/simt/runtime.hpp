@@ -92,6 +92,8 @@ void cp_async_wait(int groups_left, const Where& where);
 // ---- mbarrier and TMA --------------------------------------------------------------------------------------------
 
 void mbarrier_init(std::uint64_t* barrier, int count, const Where& where);
+/// What this thread has initialised is seen by TMA.
+void mbarrier_init_done();
 void mbarrier_arrive(std::uint64_t* barrier, const Where& where);
 void mbarrier_arrive_expect(std::uint64_t* barrier, int bytes, const Where& where);
 void mbarrier_wait(std::uint64_t* barrier, unsigned parity, const Where& where);
