@@ -26,6 +26,9 @@ const std::vector<Bug> found_by_runtime{
     {"divergent_barrier", "divergent __syncthreads: thread 63 is at line"},
     {"barrier_in_a_branch", "deadlock in block 0,0,0: threads 0 to 15 wait for __syncthreads at planted_bugs.cu:"},
     {"named_barrier_disagreement", "named barrier: threads disagree about its thread count at planted_bugs.cu:"},
+    {"hand_over_too_few", "threads 32 to 63 wait for named barrier 1 at planted_bugs.cu:"},
+    {"hand_over_no_empty", "named barrier: a thread arrives again before the others have come at planted_bugs.cu:"},
+    {"hand_over_disagreement", "named barrier: threads disagree about its thread count at planted_bugs.cu:"},
     {"mask_names_exited_lanes", "warp operation: the mask names a lane that has exited at planted_bugs.cu:"},
     {"lane_outside_of_its_mask", "warp operation: the calling lane is not in its own mask at planted_bugs.cu:"},
     {"masks_disagree", "warp operation: lanes disagree about the mask at planted_bugs.cu:"},
@@ -59,7 +62,7 @@ const std::vector<Bug> found_by_runtime{
 const std::vector<Bug> found_by_tsan{
     {"missing_syncthreads", race}, {"missing_syncwarp", race},       {"shuffle_for_barrier", race},
     {"missing_second_barrier", race}, {"named_barrier_too_few", race}, {"race_of_threads", race},
-    {"race_of_blocks", race},      {"last_block_adds_up", race},     {"copy_no_barrier", race},
+    {"hand_over_arrives_to_read", race}, {"race_of_blocks", race}, {"last_block_adds_up", race},     {"copy_no_barrier", race},
     {"copy_overwrite", race},      {"box_no_wait", race},            {"box_init_unseen", race},
     {"pipeline_early_release", race}, {"pipeline_no_empty_wait", race}, {"pipeline_no_full_wait", race},
 };

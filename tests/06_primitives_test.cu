@@ -268,6 +268,25 @@ __global__ void two_halves(int* out, int rounds) {
   out[threadIdx.x] = sum;
 }
 
+// Two warps make numbers, one adds them up: those that make arrive at "full" and wait at "empty", the other way round here.
+__global__ void hand_over(int* out, int rounds) {
+  __shared__ int slots[64];
+  const int thread = static_cast<int>(threadIdx.x);
+  int sum = 0;
+  for (int round = 0; round < rounds; ++round) {
+    if (thread < 64) {
+      if (round > 0) named_barrier_sync(2, 96);
+      slots[thread] = round * 1000 + thread;
+      named_barrier_arrive(1, 96);
+    } else {
+      named_barrier_sync(1, 96);
+      sum += slots[thread - 64] + slots[thread - 32];
+      if (round + 1 < rounds) named_barrier_arrive(2, 96);
+    }
+  }
+  if (thread >= 64) out[thread - 64] = sum;
+}
+
 // Lanes exchange numbers through shared memory, in two halves that do not wait for each other.
 __global__ void warp_exchange(int* out) {
   __shared__ int slots[32];
@@ -292,6 +311,12 @@ TEST_CASE("named barriers: two halves of a block that do not wait for each other
     const int mine = rounds * (i / 64 + 1);
     CHECK(sums[i] == mine * (mine - 1) / 2 * 1000 + mine * (63 - i % 64));
   }
+}
+
+TEST_CASE("named barriers: one side arrives and goes on, the other waits", "[cuda]") {
+  const int rounds = GENERATE(1, 2, 9);
+  const auto sums = outputs<int>(32, {1, 96}, hand_over, rounds);
+  for (int i = 0; i < 32; ++i) CHECK(sums[i] == rounds * (rounds - 1) * 1000 + rounds * (2 * i + 32));
 }
 
 TEST_CASE("__syncwarp on half a warp", "[cuda]") {

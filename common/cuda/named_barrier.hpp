@@ -15,4 +15,13 @@ __device__ inline void named_barrier_sync(int id, int threads, Where where = Whe
 #endif
 }
 
+/// Counts as one of the `threads` and goes on: those that wait there see what this thread has done.
+__device__ inline void named_barrier_arrive(int id, int threads, Where where = Where::current()) {
+#if ON_GPU
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+#elif ON_CPU
+  simt::arrive_named(id, threads, where);
+#endif
+}
+
 }  // namespace kv::cuda

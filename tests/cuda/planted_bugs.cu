@@ -105,6 +105,28 @@ __global__ void named_barrier_disagreement(Data data, const __grid_constant__ Te
   data.out[threadIdx.x] = number();
 }
 
+enum class HandOverBug { arrives_to_read, no_empty, too_few, disagreement, none };
+
+// Threads 0 to 31 leave numbers for the others, twice.
+template <HandOverBug Bug>
+__global__ void hand_over(Data data, const __grid_constant__ TensorMap) {  // 64 threads
+  __shared__ float slots[32];
+  for (int round = 0; round < 2; ++round) {
+    if (threadIdx.x < 32) {
+      if (round > 0 && Bug != HandOverBug::no_empty) named_barrier_sync(2, 64);
+      slots[threadIdx.x] = number() + static_cast<float>(round * 32);
+      if (Bug != HandOverBug::too_few || round == 0) named_barrier_arrive(1, Bug == HandOverBug::disagreement ? 96 : 64);
+    } else {
+      if (Bug == HandOverBug::arrives_to_read)
+        named_barrier_arrive(1, 64);
+      else
+        named_barrier_sync(1, 64);
+      data.out[threadIdx.x - 32 + static_cast<unsigned>(round) * 32] = slots[threadIdx.x - 32];
+      if (round == 0 && Bug != HandOverBug::no_empty) named_barrier_arrive(2, 64);
+    }
+  }
+}
+
 // ---- warp operations ---------------------------------------------------------------------------------------------
 
 template <bool Right>
@@ -408,6 +430,8 @@ const Case cases[] = {
     {"divergent_barrier", 0, 128, {1, 128}, BOTH(divergent_barrier)},
     {"barrier_in_a_branch", 0, 128, {1, 128}, BOTH(barrier_in_a_branch)},
     {"named_barrier_disagreement", 0, 128, {1, 128}, BOTH(named_barrier_disagreement)},
+#define HAND_OVER_BUG(bug) {"hand_over_" #bug, 0, 64, {1, 64}, hand_over<HandOverBug::bug>, hand_over<HandOverBug::none>}
+    HAND_OVER_BUG(arrives_to_read), HAND_OVER_BUG(no_empty), HAND_OVER_BUG(too_few), HAND_OVER_BUG(disagreement),
     {"mask_names_exited_lanes", 0, 16, {1, 32}, BOTH(mask_names_exited_lanes)},
     {"lane_outside_of_its_mask", 0, 32, {1, 32}, BOTH(lane_outside_of_its_mask)},
     {"masks_disagree", 0, 32, {1, 32}, BOTH(masks_disagree)},

@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
 
 #include "common/cuda/simt/block.hpp"
 #include "common/cuda/simt/sanitizer.hpp"
@@ -40,6 +41,25 @@ void require_one_place(Block& block) {
     }
     first = &thread;
   }
+}
+
+/// The calling thread arrives; the last one opens the barrier. @return what stands for the meeting, and did it open?
+std::pair<const char*, bool> join_named(int id, int threads, const Where& where) {
+  Block& block = *Block::current();
+  if (id < 0 || id > 15) die("a named barrier's number is 0 to 15", where);
+  if (threads <= 0 || threads % 32 != 0) die("a named barrier's thread count is a multiple of 32", where);
+  NamedBarrier& barrier = block.named[id];
+  if (barrier.arrived == 0) barrier.threads = unsigned(threads);
+  if (barrier.threads != unsigned(threads)) die("named barrier: threads disagree about its thread count", where);
+  if (barrier.here[block.self().number]) die("named barrier: a thread arrives again before the others have come", where);
+  block.self().where = where;
+  const char* order = join(barrier);
+  barrier.here.set(block.self().number);
+  if (barrier.arrived < barrier.threads) return {order, false};
+  open(barrier);
+  barrier.here.reset();
+  block.wake(State::at_named, 0, block.size(), [id](const Thread& thread) { return thread.named == id; });
+  return {order, true};
 }
 
 }  // namespace
@@ -78,23 +98,15 @@ void sync_warp(unsigned mask, const Where& where) {
 }
 
 void sync_named(int id, int threads, const Where& where) {
-  Block& block = *Block::current();
-  if (id < 0 || id > 15) die("a named barrier's number is 0 to 15", where);
-  if (threads <= 0 || threads % 32 != 0) die("a named barrier's thread count is a multiple of 32", where);
-  NamedBarrier& barrier = block.named[id];
-  if (barrier.arrived == 0) barrier.threads = unsigned(threads);
-  if (barrier.threads != unsigned(threads)) die("named barrier: threads disagree about its thread count", where);
-  block.self().where = where;
-  block.self().named = id;
-  const char* order = join(barrier);
-  if (barrier.arrived < barrier.threads) {
-    block.park(State::at_named);
-  } else {
-    open(barrier);
-    block.wake(State::at_named, 0, block.size(), [id](const Thread& thread) { return thread.named == id; });
+  const auto [order, opened] = join_named(id, threads, where);
+  if (!opened) {
+    Block::current()->self().named = id;
+    Block::current()->park(State::at_named);
   }
   acquire(order);
 }
+
+void arrive_named(int id, int threads, const Where& where) { join_named(id, threads, where); }
 
 void yield(const Where& where) {
   Block& block = *Block::current();

@@ -63,7 +63,7 @@ void Block::reset(const Grid& grid, uint3 index, char* shared_memory) {
   shared = shared_memory, shared_bytes = grid.shared_bytes;
   if (shared_bytes > 0) std::memset(shared, 0xff, shared_bytes);  // NaN, to whoever reads before writing
   whole.arrived = 0;
-  for (Barrier& barrier : named) barrier.arrived = 0;
+  for (NamedBarrier& barrier : named) barrier.arrived = 0, barrier.here.reset();
   mbarriers.clear(), box_copies.clear(), stores.last.clear();
   mbarriers.reserve(256), box_copies.reserve(4096);  // no thread of the block frees what another has allocated
   for (Warp& warp : warps_) warp.live = warp.arrived = 0;

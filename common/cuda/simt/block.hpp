@@ -3,6 +3,7 @@
 /// One block: its threads, what they wait for, its shared memory; and the scheduler that gives every thread its turn.
 /// A thread runs until it must wait, so in a correct kernel the order of turns changes nothing.
 #include <array>
+#include <bitset>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -102,6 +103,7 @@ struct Warpgroup {
 
 struct NamedBarrier : Barrier {
   unsigned threads = 0;  ///< how many the first to arrive has asked for
+  std::bitset<max_threads> here;
 };
 
 struct Grid {

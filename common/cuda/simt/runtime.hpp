@@ -67,6 +67,8 @@ void sync_block(const Where& where);
 void sync_warp(unsigned mask, const Where& where);
 /// bar.sync: barrier `id` opens when `threads` threads have come.
 void sync_named(int id, int threads, const Where& where);
+/// bar.arrive: counts as one of them, and goes on.
+void arrive_named(int id, int threads, const Where& where);
 /// Lets the others run.
 void yield(const Where& where);
 /// __threadfence: what this thread did before is seen by whoever sees its later atomics, and fences then.
