@@ -52,6 +52,15 @@ const std::vector<Bug> found_by_runtime{
     {"pipeline_no_fence", "wgmma: no wgmma_fence since the thread may have touched D or A at planted_bugs.cu:"},
     {"pipeline_exit_before_wait", "the thread exits with wgmmas that it never waited for at planted_bugs.cu:"},
     {"pipeline_outside", "wgmma: an operand leaves dynamic shared memory at planted_bugs.cu:"},
+    {"peer_no_first_sync", "mbarrier: of another block, and no cluster_sync since its mbarrier_init at planted_bugs.cu:"},
+    {"peer_no_last_sync", "wrong result: out[0] is NaN"},
+    {"peer_arrives_too_late", "cluster: the block of that rank has ended, and its shared memory with it at planted_bugs.cu:"},
+    {"peer_static_variable", "cluster: only what lies in dynamic shared memory can be found in another block at planted_bugs"},
+    {"peer_no_such_rank", "cluster: there is no block of that rank at planted_bugs.cu:"},
+    {"share_no_init_sync", "mbarrier: of another block, and no cluster_sync since its mbarrier_init at planted_bugs.cu:"},
+    {"share_expects_own_bytes", "block 0,0,0 ends with TMA copies that nobody waited for"},
+    {"share_no_such_rank", "cluster: there is no block of that rank at planted_bugs.cu:"},
+    {"share_nobody_waits", "block 0,0,0 ends with TMA copies that nobody waited for"},
     {"flight_read", "wrong result: out[0] is NaN"},
     {"flight_scaled", "wgmma: D was written while a product was under way, before its wgmma_wait at planted_bugs.cu:"},
     {"flight_no_second_fence", "wgmma: no wgmma_fence since the thread may have touched D or A at planted_bugs.cu:"},
@@ -64,6 +73,7 @@ const std::vector<Bug> found_by_tsan{
     {"missing_second_barrier", race}, {"named_barrier_too_few", race}, {"race_of_threads", race},
     {"hand_over_arrives_to_read", race}, {"race_of_blocks", race}, {"last_block_adds_up", race},     {"copy_no_barrier", race},
     {"copy_overwrite", race},      {"box_no_wait", race},            {"box_init_unseen", race},
+    {"peer_no_last_sync", race}, {"share_nobody_else_heard", race},
     {"pipeline_early_release", race}, {"pipeline_no_empty_wait", race}, {"pipeline_no_full_wait", race},
 };
 
@@ -72,6 +82,7 @@ const std::vector<Bug> found_by_asan{
     {"beyond_dynamic_shared", "AddressSanitizer: heap-buffer-overflow"},
     {"beyond_static_shared", "AddressSanitizer: global-buffer-overflow"},
     {"misaligned_vector", "misaligned address"},
+    {"peer_no_last_sync", "AddressSanitizer: use-after-poison"},
 };
 
 const std::vector<Bug> found_by_seeing_stores{

@@ -597,6 +597,81 @@ TEST_CASE("TMA: matrices that it cannot describe are refused", "[cuda]") {
   CHECK_THROWS_AS(make_tensor_map(buffer.data(), 64, 64, 64, 0), CudaError);
 }
 
+// ---- clusters ----------------------------------------------------------------------------------------------------
+
+namespace {
+
+// A ring of blocks: in each round a block takes over what its neighbour in the cluster has.
+__global__ void pass_through_cluster(int* out, int cluster, int rounds) {
+  int* slots = dynamic_shared<int>();
+  auto* heard = reinterpret_cast<mbarrier*>(slots + 64);
+  const int thread = static_cast<int>(threadIdx.x), rank = cluster_rank(), next = (rank + 1) % cluster;
+  if (thread == 0) mbarrier_init(heard, 64);
+  int held = static_cast<int>(blockIdx.x) * 100 + thread;
+  slots[thread] = held;
+  cluster_sync();
+  for (int round = 0; round < rounds; ++round) {
+    held = *in_block(slots + thread, next);
+    mbarrier_arrive_in_block(heard, next);
+    mbarrier_wait(heard, round % 2);  // the neighbour has read
+    slots[thread] = held;
+    cluster_sync();
+  }
+  out[blockIdx.x * 64 + threadIdx.x] = held;
+}
+
+// Each block fetches one box of 64 rows for the whole cluster.
+__global__ void share_boxes(std::uint16_t* out, const __grid_constant__ TensorMap map, int cluster) {
+  bf16* boxes = dynamic_shared<bf16>();
+  auto* full = reinterpret_cast<mbarrier*>(boxes + cluster * 64 * 64);
+  const int rank = cluster_rank();
+  if (threadIdx.x == 0) {
+    mbarrier_init(full, 1);
+    mbarrier_init_done();
+  }
+  cluster_sync();
+  if (threadIdx.x == 0) {
+    mbarrier_expect_bytes(full, cluster * box_bytes);
+    tma_load_multicast(boxes + rank * 64 * 64, &map, full, 0, rank * 64, (1u << cluster) - 1);
+  }
+  mbarrier_wait(full, 0);
+  for (int i = static_cast<int>(threadIdx.x); i < cluster * 64 * 64; i += 64)
+    out[static_cast<int>(blockIdx.x) * cluster * 64 * 64 + i] = boxes[i].bits;
+  cluster_sync();
+}
+
+}  // namespace
+
+TEST_CASE("clusters: the others' shared memory, and arrivals there", "[cuda]") {
+  if (!can(device_properties().has_tma(), "clusters")) return;
+  const int cluster = GENERATE(1, 2, 4), rounds = GENERATE(1, 2, 3);
+  CAPTURE(cluster, rounds);
+  const auto held = outputs<int>(8 * 64, {8, 64, 64 * 4 + 8, nullptr, static_cast<unsigned>(cluster)}, pass_through_cluster,
+                                 cluster, rounds);
+  for (int i = 0; i < 8 * 64; ++i) {
+    const int block = i / 64, first = block / cluster * cluster;
+    CHECK(held[i] == (first + (block - first + rounds) % cluster) * 100 + i % 64);
+  }
+}
+
+TEST_CASE("clusters: a box that is fetched once for all blocks", "[cuda]") {
+  if (!can(device_properties().has_tma(), "clusters")) return;
+  const int cluster = GENERATE(1, 2, 4);
+  CAPTURE(cluster);
+  std::vector<bf16> in(4 * 64 * 64);
+  for (std::size_t i = 0; i < in.size(); ++i) in[i].bits = static_cast<std::uint16_t>(i + 1);
+  const Buffer<bf16> device = on_device(in);
+  const TensorMap map = make_tensor_map(device.data(), 4 * 64, 64, 64, 64);
+  const Launch shape{4, 64, cluster * std::size_t{box_bytes} + 8, nullptr, static_cast<unsigned>(cluster)};
+  const auto boxes = outputs<std::uint16_t>(4 * cluster * 64 * 64, shape, share_boxes, map, cluster);
+  int wrong = 0;
+  for (int block = 0; block < 4; ++block)
+    for (int r = 0; r < cluster * 64; ++r)
+      for (int c = 0; c < 64; ++c)
+        wrong += boxes[(block * cluster * 64 + r) * 64 + (c / 8 ^ r % 8) * 8 + c % 8] != in[r * 64 + c].bits;
+  CHECK(wrong == 0);
+}
+
 // ---- wgmma -------------------------------------------------------------------------------------------------------
 
 namespace {

@@ -1,6 +1,7 @@
 #pragma once
 /// @file
-/// What Hopper adds: mbarrier and TMA (sm_90), wgmma and register budgets (sm_90a). On other GPUs these trap.
+/// What Hopper adds: clusters, mbarrier and TMA (sm_90), wgmma and register budgets (sm_90a). On other GPUs these trap.
+#include "common/cuda/cluster.hpp"
 #include "common/cuda/device.hpp"
 #include "common/cuda/mbarrier.hpp"
 #include "common/cuda/register_budget.hpp"

@@ -26,6 +26,7 @@ struct Launch {
   dim3 grid, block;
   std::size_t shared_bytes = 0;  ///< dynamic
   cudaStream_t stream = nullptr;
+  unsigned cluster = 1;          ///< blocks of one, neighbours along x: 1 to 8 (more than one: sm_90)
 };
 
 /// Starts kernel(arguments...) and returns; the arguments are converted to the kernel's parameters.
@@ -43,12 +44,17 @@ void launch(const Launch& shape, void (*kernel)(Parameters...), Arguments&&... a
   configuration.blockDim = shape.block;
   configuration.dynamicSmemBytes = shape.shared_bytes;
   configuration.stream = shape.stream;
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {shape.cluster, 1, 1};
+  configuration.attrs = &cluster;
+  configuration.numAttrs = shape.cluster > 1 ? 1 : 0;
   check(cudaLaunchKernelEx(&configuration, kernel, static_cast<Parameters>(arguments)...), "launch");
 #else
   const auto thread = [kernel, values = std::tuple<Parameters...>(static_cast<Parameters>(arguments)...)] {
     std::apply(kernel, values);
   };
-  check(simt::launch(shape.grid, shape.block, shape.shared_bytes, shape.stream, thread), "launch");
+  check(simt::launch({shape.grid, shape.block, shape.shared_bytes, shape.cluster}, shape.stream, thread), "launch");
 #endif
 }
 

@@ -408,6 +408,64 @@ __global__ void store_and_multiply(Data data, const __grid_constant__ TensorMap 
   mbarrier_wait(&full[1], 0);
 }
 
+// ---- clusters ----------------------------------------------------------------------------------------------------
+
+enum class PeerBug { no_first_sync, no_last_sync, arrives_too_late, static_variable, no_such_rank, none };
+
+// Each thread takes over what its twin in the other block has stored.
+template <PeerBug Bug>
+__global__ void take_over(Data data, const __grid_constant__ TensorMap) {  // 2 x 64 threads
+  float* slots = dynamic_shared<float>();
+  auto* heard = reinterpret_cast<mbarrier*>(slots + 64);
+  __shared__ float elsewhere[64];
+  const int other = 1 - cluster_rank();
+  const float* theirs = in_block(Bug == PeerBug::static_variable ? elsewhere : slots, Bug == PeerBug::no_such_rank ? 2 : other);
+  const unsigned self = threadIdx.x;
+  if (self == 0) mbarrier_init(heard, 64);
+  slots[self] = static_cast<float>(blockIdx.x * 64 + self);
+  if (Bug != PeerBug::no_first_sync) cluster_sync();
+  data.out[static_cast<unsigned>(other) * 64 + self] = theirs[self];
+  if (Bug == PeerBug::arrives_too_late && blockIdx.x == 1) return;
+  if (Bug != PeerBug::no_last_sync && Bug != PeerBug::arrives_too_late) mbarrier_arrive_in_block(heard, other);
+  if (Bug != PeerBug::no_last_sync) cluster_sync();
+  if (Bug == PeerBug::arrives_too_late) mbarrier_arrive_in_block(heard, other);
+}
+
+enum class ShareBug { no_init_sync, expects_own_bytes, nobody_else_heard, no_such_rank, nobody_waits, none };
+
+// Each block fetches one of two boxes for both, twice: what was unit matrix becomes the numbers, and the other way round.
+template <ShareBug Bug>
+__global__ void share_boxes(Data data, const __grid_constant__ TensorMap map) {  // 2 x 64 threads
+  bf16* boxes = dynamic_shared<bf16>();
+  auto *full = reinterpret_cast<mbarrier*>(boxes + 2 * box_elements), *empty = full + 1;
+  const int rank = cluster_rank();
+  if (threadIdx.x == 0) {
+    mbarrier_init(full, 1), mbarrier_init(empty, Bug == ShareBug::nobody_else_heard ? 64 : 2 * 64);
+    mbarrier_init_done();
+  }
+  if (Bug == ShareBug::no_init_sync)
+    __syncthreads();
+  else
+    cluster_sync();
+  const auto fetch = [&](int row) {
+    mbarrier_expect_bytes(full, Bug == ShareBug::expects_own_bytes ? box_bytes : 2 * box_bytes);
+    tma_load_multicast(boxes + rank * box_elements, &map, full, 0, row, Bug == ShareBug::no_such_rank ? 6 : 3);
+  };
+  if (threadIdx.x == 0) fetch(rank * 64);
+  mbarrier_wait(full, 0);
+  float sum = to_float(boxes[box_elements + threadIdx.x]);
+  if (Bug != ShareBug::nobody_else_heard) mbarrier_arrive_in_block(empty, 1 - rank);
+  mbarrier_arrive(empty);
+  if (threadIdx.x == 0) {
+    mbarrier_wait(empty, 0);
+    fetch((1 - rank) * 64);
+  }
+  if (Bug != ShareBug::nobody_waits) mbarrier_wait(full, 1);
+  if (Bug != ShareBug::nobody_waits) sum += to_float(boxes[threadIdx.x]);
+  data.out[blockIdx.x * 64 + threadIdx.x] = sum / 2 + static_cast<float>(blockIdx.x) * 64;
+  cluster_sync();
+}
+
 // ---- the table ---------------------------------------------------------------------------------------------------
 
 using Kernel = void (*)(Data, TensorMap);
@@ -467,6 +525,15 @@ const Case cases[] = {
   {"proxy_" #bug, 0, 16, {1, 128, 2 * box_bytes}, store_and_multiply<ProxyBug::bug>, \
    store_and_multiply<ProxyBug::none>}
     PROXY_BUG(product), PROXY_BUG(box), PROXY_BUG(second_store),
+#define PEER_BUG(bug) \
+  {"peer_" #bug, 0, 128, {2, 64, 512, nullptr, 2}, take_over<PeerBug::bug>, take_over<PeerBug::none>}
+    PEER_BUG(no_first_sync), PEER_BUG(no_last_sync), PEER_BUG(arrives_too_late), PEER_BUG(static_variable),
+    PEER_BUG(no_such_rank),
+#define SHARE_BUG(bug)                                                                        \
+  {"share_" #bug, 0, 128, {2, 64, 2 * box_bytes + 16, nullptr, 2}, share_boxes<ShareBug::bug>, \
+   share_boxes<ShareBug::none>}
+    SHARE_BUG(no_init_sync), SHARE_BUG(expects_own_bytes), SHARE_BUG(nobody_else_heard), SHARE_BUG(no_such_rank),
+    SHARE_BUG(nobody_waits),
 };
 
 std::vector<bf16> matrix() {

@@ -11,9 +11,7 @@
 #include "common/cuda/simt/sanitizer.hpp"
 
 namespace simt {
-namespace {
 
-/// Joins the meeting that is being gathered. @return what stands for it, to the race detector
 char* join(Barrier& barrier) {
   char* order = &barrier.order[barrier.meeting & 1];
   release(order);
@@ -25,6 +23,8 @@ void open(Barrier& barrier) {
   barrier.arrived = 0;
   ++barrier.meeting;
 }
+
+namespace {
 
 /// A barrier that only some threads of the block reach, the others another one, is undefined in CUDA C++ though a GPU
 /// lets it pass: it counts heads.

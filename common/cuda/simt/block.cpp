@@ -26,6 +26,7 @@ const char* place_name(State state) {
     case State::at_warp: return "a warp operation";
     case State::at_warpgroup: return "wgmma";
     case State::at_block: return "__syncthreads";
+    case State::at_cluster: return "cluster_sync";
     case State::at_named: return "named barrier";
     case State::at_mbarrier: return "an mbarrier";
     default: return "nothing";
@@ -44,27 +45,56 @@ void set_order(Numbers& numbers, unsigned order) {
 
 Block* Block::current() { return current_block; }
 
-void Block::run(const Grid& grid, uint3 index, char* shared_memory) {
-  reset(grid, index, shared_memory);
+unsigned Cluster::live() const {
+  unsigned sum = 0;
+  for (const Block* block : blocks) sum += block->live();
+  return sum;
+}
+
+void run_cluster(const Grid& grid, const std::vector<Block*>& blocks, std::size_t first, const std::vector<char*>& shared) {
+  Cluster cluster{blocks, {}};
+  for (std::size_t rank = 0; rank < blocks.size(); ++rank) {
+    const std::size_t i = first + rank;
+    const uint3 index{unsigned(i % grid.grid.x), unsigned(i / grid.grid.x % grid.grid.y),
+                      unsigned(i / grid.grid.x / grid.grid.y)};
+    blocks[rank]->reset(grid, index, shared[rank]);
+    blocks[rank]->cluster = &cluster;
+  }
   release(grid.begins);  // after shared memory has been filled, which counts as a write
-  current_block = this;
-  while (live_ > 0)
-    if (!run_round()) report_deadlock();
-  current_block = nullptr;
-  if (!box_copies.empty()) {
-    std::fprintf(stderr, "simt: block %u,%u,%u ends with TMA copies that nobody waited for\n", index.x, index.y, index.z);
+  while (cluster.live() > 0) {
+    bool ran = false;
+    for (std::size_t turn = 0; turn < blocks.size(); ++turn)
+      ran |= blocks[grid.order == 1 ? blocks.size() - 1 - turn : turn]->take_turn();
+    if (ran) continue;
+    for (Block* block : blocks)
+      if (block->live() > 0) block->report_deadlock();
     std::abort();
   }
+  current_block = nullptr;
+  for (Block* block : blocks) block->require_no_copies();
+}
+
+bool Block::take_turn() {
+  current_block = this;
+  blockIdx = index_;
+  return run_round();
+}
+
+void Block::require_no_copies() {
+  if (box_copies.empty()) return;
+  std::fprintf(stderr, "simt: block %u,%u,%u ends with TMA copies that nobody waited for\n", index_.x, index_.y, index_.z);
+  std::abort();
 }
 
 void Block::reset(const Grid& grid, uint3 index, char* shared_memory) {
   grid_ = &grid;
-  blockDim = grid.block, gridDim = grid.grid, blockIdx = index;
+  blockDim = grid.block, gridDim = grid.grid, index_ = index;
   shared = shared_memory, shared_bytes = grid.shared_bytes;
+  allow(shared, shared_bytes);
   if (shared_bytes > 0) std::memset(shared, 0xff, shared_bytes);  // NaN, to whoever reads before writing
   whole.arrived = 0;
   for (NamedBarrier& barrier : named) barrier.arrived = 0, barrier.here.reset();
-  mbarriers.clear(), box_copies.clear(), stores.last.clear();
+  mbarriers.clear(), box_copies.clear(), stores.clear();
   mbarriers.reserve(256), box_copies.reserve(4096);  // no thread of the block frees what another has allocated
   for (Warp& warp : warps_) warp.live = warp.arrived = 0;
   for (Warpgroup& group : warpgroups_) group.arrived = 0;
@@ -126,8 +156,8 @@ void Block::thread_main() {
   acquire(block.grid_->begins);
   block.self().accumulators.clear();  // by this thread, which has allocated them
   (*block.grid_->thread)();
-  release(block.grid_->ends);
   block.leave();
+  release(block.grid_->ends);
   block.self().fiber.finish();
 }
 
@@ -143,6 +173,18 @@ void Block::leave() {
   warp().live &= ~(1u << lane);
   --live_;
   if (live_ > 0 && whole.arrived == live_) release_block_barrier(*this);  // they need not wait for this one
+  if (cluster->blocks.size() > 1) {
+    if (cluster->live() > 0 && cluster->whole.arrived == cluster->live()) release_cluster_barrier(*cluster);
+    release(this);
+    if (live_ == 0) end_shared_memory();
+  }
+}
+
+/// What another block of the cluster reads or writes here from now on is nobody's.
+void Block::end_shared_memory() {
+  acquire(this);  // all its threads have left
+  if (shared_bytes > 0) std::memset(shared, 0xff, shared_bytes);
+  forbid(shared, shared_bytes);
 }
 
 void Block::park(State state) {
@@ -151,7 +193,7 @@ void Block::park(State state) {
 }
 
 void Block::report_deadlock() {
-  std::fprintf(stderr, "simt: deadlock in block %u,%u,%u:", blockIdx.x, blockIdx.y, blockIdx.z);
+  std::fprintf(stderr, "simt: deadlock in block %u,%u,%u:", index_.x, index_.y, index_.z);
   for (unsigned first = 0; first < count_;) {
     const Thread& waiting = *threads_[first];
     unsigned last = first;
@@ -170,7 +212,6 @@ void Block::report_deadlock() {
     first = last + 1;
   }
   std::fprintf(stderr, "\n");
-  std::abort();
 }
 
 void die(const char* mistake, const Where& where) {

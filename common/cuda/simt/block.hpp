@@ -1,7 +1,8 @@
 #pragma once
 /// @file
 /// One block: its threads, what they wait for, its shared memory; and the scheduler that gives every thread its turn.
-/// A thread runs until it must wait, so in a correct kernel the order of turns changes nothing.
+/// A thread runs until it must wait, so in a correct kernel the order of turns changes nothing. The blocks of a cluster
+/// take turns on one thread of the operating system.
 #include <array>
 #include <bitset>
 #include <cstddef>
@@ -18,7 +19,7 @@
 
 namespace simt {
 
-enum class State : std::uint8_t { ready, at_warp, at_warpgroup, at_block, at_named, at_mbarrier, exited };
+enum class State : std::uint8_t { ready, at_warp, at_warpgroup, at_block, at_cluster, at_named, at_mbarrier, exited };
 
 /// A 16-byte copy of cp.async that has not been performed.
 struct AsyncCopy {
@@ -56,6 +57,7 @@ struct Product {
 struct Initialised {
   std::uint64_t* barrier;
   unsigned thread;    ///< who did it
+  unsigned meeting;   ///< of the cluster, that came next
   bool seen = false;  ///< by TMA: that thread has called mbarrier_init_done since
 };
 
@@ -79,7 +81,7 @@ struct Thread {
   bool wgmma_fenced = false;  ///< since the last wait
   std::vector<const void*> atomics;  ///< since the last fence, for the race detector
   bool fenced = false;
-  unsigned fenced_at = 0;  ///< when the last fence_proxy_async was, as Stores count time
+  unsigned fenced_at = 0;  ///< when the last fence_proxy_async was, as stores count time
 };
 
 /// Threads that meet. The race detector hears of each meeting under an address of its own.
@@ -106,19 +108,26 @@ struct NamedBarrier : Barrier {
   std::bitset<max_threads> here;
 };
 
-struct Grid {
-  dim3 grid, block;
-  std::size_t shared_bytes;
+struct Grid : Shape {
   const std::function<void()>* thread;
   unsigned order;
   const void *begins = nullptr, *ends = nullptr;  ///< addresses that stand for these moments, for the race detector
 };
 
+class Block;
+
+/// Blocks that run at the same time and reach each other's dynamic shared memory.
+struct Cluster {
+  std::vector<Block*> blocks;  ///< by rank
+  Barrier whole;               ///< of cluster_sync
+  unsigned live() const;
+};
+
+/// Runs blocks first, first+1 ... of a grid, a cluster. @param shared the dynamic shared memory of each
+void run_cluster(const Grid& grid, const std::vector<Block*>& blocks, std::size_t first, const std::vector<char*>& shared);
+
 class Block {
  public:
-  /// Runs the block `index` of a grid. @param shared its dynamic shared memory
-  void run(const Grid& grid, uint3 index, char* shared);
-
   /// The block whose thread is calling; null outside a kernel.
   static Block* current();
 
@@ -143,23 +152,29 @@ class Block {
 
   char* shared = nullptr;
   std::size_t shared_bytes = 0;
+  Cluster* cluster = nullptr;
   Barrier whole;                          ///< of __syncthreads
   std::array<NamedBarrier, 16> named;
   std::vector<Initialised> mbarriers;
   std::vector<BoxCopy> box_copies;
-  Stores stores;
+  std::vector<Store> stores;              ///< for each two bytes of dynamic shared memory
 
  private:
+  friend void run_cluster(const Grid&, const std::vector<Block*>&, std::size_t, const std::vector<char*>&);
   static void thread_main();
   void reset(const Grid& grid, uint3 index, char* shared);
   void prepare_threads();
+  bool take_turn();
   bool run_round();
   bool run_warp(unsigned warp);
   void run_thread(Thread& thread);
   void leave();
-  [[noreturn]] void report_deadlock();
+  void end_shared_memory();
+  void report_deadlock();
+  void require_no_copies();
 
   const Grid* grid_ = nullptr;
+  uint3 index_{};
   unsigned count_ = 0, live_ = 0;
   std::vector<std::unique_ptr<Thread>> threads_;
   std::array<Warp, max_threads / warp_size> warps_;
@@ -169,10 +184,16 @@ class Block {
   Thread* running_ = nullptr;
 };
 
+/// Joins the meeting that is being gathered. @return what stands for it, to the race detector
+char* join(Barrier& barrier);
+void open(Barrier& barrier);
 /// Does the barrier's phase of this parity lie behind? Copies that would complete it are performed first.
 bool phase_passed(Block& block, std::uint64_t* barrier, unsigned parity);
 /// What is missing, for a report: "2 arrivals and 8192 bytes".
 std::array<char, 96> missing_from(const std::uint64_t* barrier);
 void release_block_barrier(Block& block);
+void release_cluster_barrier(Cluster& cluster);
+/// A block of the calling one's cluster. It must not have ended.
+Block& block_of_rank(unsigned rank, const Where& where);
 
 }  // namespace simt

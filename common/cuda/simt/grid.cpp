@@ -1,5 +1,5 @@
 /// @file
-/// All blocks of a grid, each by one thread of the operating system.
+/// All blocks of a grid, those of a cluster by one thread of the operating system.
 #include <cstdlib>
 #include <memory>
 #include <mutex>
@@ -25,48 +25,60 @@ unsigned& order() {
   return number;
 }
 
-/// Dynamic shared memory of exactly this size, so that an address sanitizer sees its end.
+/// Dynamic shared memory for the blocks of a cluster, of exactly this size, so that an address sanitizer sees its end.
 struct SharedMemory {
-  explicit SharedMemory(std::size_t bytes) {
-    void* memory = nullptr;
-    if (bytes > 0 && posix_memalign(&memory, 1024, bytes) != 0) throw std::bad_alloc();
-    data = static_cast<char*>(memory);
+  explicit SharedMemory(const Grid& grid) : of_rank(grid.cluster) {
+    for (char*& data : of_rank) {
+      void* memory = nullptr;
+      if (grid.shared_bytes > 0 && posix_memalign(&memory, 1024, grid.shared_bytes) != 0) throw std::bad_alloc();
+      data = static_cast<char*>(memory);
+    }
   }
-  ~SharedMemory() { std::free(data); }
+  ~SharedMemory() {
+    for (char* data : of_rank) std::free(data);
+  }
   SharedMemory(const SharedMemory&) = delete;
   SharedMemory& operator=(const SharedMemory&) = delete;
-  char* data;
+  std::vector<char*> of_rank;
 };
 
-uint3 index_of(std::size_t block, dim3 grid) {
-  return {unsigned(block % grid.x), unsigned(block / grid.x % grid.y), unsigned(block / grid.x / grid.y)};
-}
+/// What runs the blocks of one cluster.
+struct Blocks {
+  const std::vector<Block*>& take(unsigned count) {
+    while (all.size() < count) all.push_back(std::make_unique<Block>());
+    taken.resize(count);
+    for (unsigned rank = 0; rank < count; ++rank) taken[rank] = all[rank].get();
+    return taken;
+  }
+  std::vector<std::unique_ptr<Block>> all;
+  std::vector<Block*> taken;
+};
 
 #if defined(SIMT_TSAN)
 
 // Blocks are not ordered with each other, and the race detector must see that. So each has memory of its own for
 // dynamic and static shared variables (a fresh thread of the operating system), and neighbours have different fibers.
-void run_blocks(const Grid& grid, std::size_t count) {
-  static std::unique_ptr<Block> blocks[] = {std::make_unique<Block>(), std::make_unique<Block>()};
+void run_clusters(const Grid& grid, std::size_t count) {
+  static Blocks blocks[2];
   std::vector<std::unique_ptr<SharedMemory>> shared(count);
   for (std::size_t i = 0; i < count; ++i)
     std::thread([&] {
       Grid mine = grid;
       char begins = 0;
-      shared[i] = std::make_unique<SharedMemory>(grid.shared_bytes);
+      shared[i] = std::make_unique<SharedMemory>(grid);
       mine.begins = &begins;
-      blocks[i % 2]->run(mine, index_of(i, grid.grid), shared[i]->data);
+      run_cluster(mine, blocks[i % 2].take(grid.cluster), i * grid.cluster, shared[i]->of_rank);
     }).join();
   acquire(grid.ends);
 }
 
 #elif defined(SIMT_ASAN) || defined(SIMT_TRAFFIC)
 
-void run_blocks(const Grid& grid, std::size_t count) {
-  static Block block;
+void run_clusters(const Grid& grid, std::size_t count) {
+  static Blocks blocks;
   for (std::size_t i = 0; i < count; ++i) {
-    const SharedMemory shared(grid.shared_bytes);
-    block.run(grid, index_of(i, grid.grid), shared.data);
+    const SharedMemory shared(grid);
+    run_cluster(grid, blocks.take(grid.cluster), i * grid.cluster, shared.of_rank);
 #if defined(SIMT_TRAFFIC)
     end_block_traffic();
 #endif
@@ -75,13 +87,13 @@ void run_blocks(const Grid& grid, std::size_t count) {
 
 #else
 
-void run_blocks(const Grid& grid, std::size_t count) {
+void run_clusters(const Grid& grid, std::size_t count) {
   kv::parallel_for(count, 1, [&](std::size_t first, std::size_t last) {
-    static thread_local Block block;
-    const SharedMemory shared(grid.shared_bytes);
+    static thread_local Blocks blocks;
+    const SharedMemory shared(grid);
     for (std::size_t i = first; i < last; ++i) {
       const std::size_t turn = grid.order == 1 ? count - 1 - i : i;
-      block.run(grid, index_of(turn, grid.grid), shared.data);
+      run_cluster(grid, blocks.take(grid.cluster), turn * grid.cluster, shared.of_rank);
     }
   });
 }
@@ -92,12 +104,12 @@ void run_blocks(const Grid& grid, std::size_t count) {
 
 void set_order(unsigned number) { order() = number; }
 
-void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& thread) {
+void run_grid(const Shape& shape, const std::function<void()>& thread) {
   static std::mutex one_at_a_time;
   const std::lock_guard lock(one_at_a_time);
   char ends = 0;
-  run_blocks({grid, block, shared_bytes, &thread, order(), nullptr, &ends},
-             std::size_t{grid.x} * grid.y * grid.z);
+  const std::size_t blocks = std::size_t{shape.grid.x} * shape.grid.y * shape.grid.z;
+  run_clusters({shape, &thread, order(), nullptr, &ends}, blocks / shape.cluster);
 }
 
 }  // namespace simt

@@ -85,19 +85,21 @@ bool copy_is_legal(const void* to, const void* from, std::size_t bytes, cudaMemc
          ((!to_device || inside_one_allocation(to, bytes)) && (!from_device || inside_one_allocation(from, bytes)));
 }
 
-bool launch_is_legal(dim3 grid, dim3 block, std::size_t shared_bytes) {
+bool launch_is_legal(const Shape& shape) {
+  const auto& [grid, block, shared_bytes, cluster] = shape;
   const std::size_t threads = std::size_t{block.x} * block.y * block.z;
   return grid.x > 0 && grid.y > 0 && grid.z > 0 && grid.x <= 0x7fffffff && grid.y <= 65535 && grid.z <= 65535 &&
-         threads > 0 && threads <= max_threads && block.z <= 64 && shared_bytes <= max_shared_bytes;
+         threads > 0 && threads <= max_threads && block.z <= 64 && shared_bytes <= max_shared_bytes && cluster > 0 &&
+         cluster <= max_cluster && grid.x % cluster == 0;
 }
 
 }  // namespace
 
 Allocation allocation_of(const void* address) { return allocations().find(static_cast<const char*>(address)); }
 
-cudaError_t launch(dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream, std::function<void()> thread) {
-  if (!launch_is_legal(grid, block, shared_bytes)) return remember(cudaErrorInvalidValue);  // as cudaLaunchKernelEx on a GPU
-  return submit(stream, [=, thread = std::move(thread)] { run_grid(grid, block, shared_bytes, thread); });
+cudaError_t launch(const Shape& shape, cudaStream_t stream, std::function<void()> thread) {
+  if (!launch_is_legal(shape)) return remember(cudaErrorInvalidValue);  // as cudaLaunchKernelEx on a GPU
+  return submit(stream, [=, thread = std::move(thread)] { run_grid(shape, thread); });
 }
 
 }  // namespace simt

@@ -105,7 +105,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
 
 namespace simt {
 /// Launches a kernel: `thread` runs once for each thread of the grid.
-cudaError_t launch(dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream, std::function<void()> thread);
+cudaError_t launch(const Shape& shape, cudaStream_t stream, std::function<void()> thread);
 }  // namespace simt
 
 // ---- the device --------------------------------------------------------------------------------------------------

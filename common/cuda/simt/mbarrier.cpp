@@ -37,17 +37,20 @@ const char* end_of_phase(const std::uint64_t* barrier, unsigned parity) {
   return reinterpret_cast<const char*>(barrier) + 4 * parity;
 }
 
-const Initialised& require_initialised(Block& block, const std::uint64_t* barrier, const Where& where) {
-  block.self().where = where;
+const Initialised& require_initialised(const Block& block, const std::uint64_t* barrier, const Where& where) {
+  Block::current()->self().where = where;
   note_read(barrier, sizeof *barrier);  // a race with mbarrier_init: a barrier of the block is missing
   const auto found = std::find_if(block.mbarriers.rbegin(), block.mbarriers.rend(),
                                   [&](const Initialised& known) { return known.barrier == barrier; });
+  if (&block != Block::current() &&
+      (found == block.mbarriers.rend() || found->meeting == block.cluster->whole.meeting))
+    die("mbarrier: of another block, and no cluster_sync since its mbarrier_init", where);
   if (found == block.mbarriers.rend()) die("mbarrier: used before mbarrier_init", where);
   return *found;
 }
 
-void arrive(std::uint64_t* barrier, int bytes, const Where& where) {
-  require_initialised(*Block::current(), barrier, where);
+void arrive(const Block& block, std::uint64_t* barrier, int bytes, const Where& where) {
+  require_initialised(block, barrier, where);
   Phase phase = load(barrier);
   if (phase.missing == 0) die("mbarrier: more arrivals than it was initialised for", where);
   release(end_of_phase(barrier, phase.parity));
@@ -83,16 +86,31 @@ void perform(const BoxCopy& copy) {
 
 bool passed(const std::uint64_t* barrier, unsigned parity) { return load(barrier).parity != parity; }
 
-void note_box_reads(const BoxCopy& copy, const Where& where) {
-  const TensorMap& map = copy.map;
-  const std::int64_t first = std::max(copy.column, 0), last = std::min<std::int64_t>(copy.column + box_columns, map.columns);
+void note_box_reads(const TensorMap& map, int column, int first_row, const Where& where) {
+  const std::int64_t first = std::max(column, 0), last = std::min<std::int64_t>(column + box_columns, map.columns);
   for (int r = 0; r < map.box_rows; ++r) {
-    const std::int64_t row = std::int64_t{copy.row} + r;
+    const std::int64_t row = std::int64_t{first_row} + r;
     if (row < 0 || row >= map.rows || first >= last) continue;
     const std::uint16_t* data = map.data + row * map.row_stride + first;
     note_read(data, std::size_t(last - first) * 2);
     count_bulk_read(data, std::size_t(last - first) * 2, where);
   }
+}
+
+/// Into the shared memory of `block`, whose barrier counts the bytes.
+void load_box(Block& block, const BoxCopy& copy, const Where& where) {
+  if (!require_initialised(block, copy.barrier, where).seen)
+    die("tma_load: nobody has let TMA see the mbarrier, by mbarrier_init_done of the thread that initialised it", where);
+  if (reinterpret_cast<std::uintptr_t>(copy.shared) % 1024 != 0)
+    die("tma_load: the box starts at a multiple of 1024", where);
+  const std::size_t bytes = std::size_t(copy.map.box_rows) * row_bytes;
+  note_write(copy.shared, bytes);
+  count_bulk_write(copy.shared, bytes, where);
+  require_fenced(copy.shared, bytes, "tma_load: overwrites what a thread has stored without fence_proxy_async", where);
+  forget_stores(copy.shared, bytes);
+  std::memset(copy.shared, 0xff, bytes);
+  block.box_copies.push_back(copy);
+  release(end_of_phase(copy.barrier, load(copy.barrier).parity));  // the bytes arrive on this thread's behalf
 }
 
 }  // namespace
@@ -123,7 +141,7 @@ void mbarrier_init(std::uint64_t* barrier, int count, const Where& where) {
   note_write(barrier, sizeof *barrier);
   const auto arrivals = static_cast<std::uint16_t>(count);
   *barrier = std::bit_cast<std::uint64_t>(Phase{arrivals, arrivals, 0, 0});
-  block.mbarriers.push_back({barrier, block.self().number});
+  block.mbarriers.push_back({barrier, block.self().number, block.cluster->whole.meeting});
 }
 
 void mbarrier_init_done() {
@@ -132,8 +150,14 @@ void mbarrier_init_done() {
     if (known.thread == block.self().number) known.seen = true;
 }
 
-void mbarrier_arrive(std::uint64_t* barrier, const Where& where) { arrive(barrier, 0, where); }
-void mbarrier_arrive_expect(std::uint64_t* barrier, int bytes, const Where& where) { arrive(barrier, bytes, where); }
+void mbarrier_arrive(std::uint64_t* barrier, const Where& where) { arrive(*Block::current(), barrier, 0, where); }
+void mbarrier_arrive_expect(std::uint64_t* barrier, int bytes, const Where& where) {
+  arrive(*Block::current(), barrier, bytes, where);
+}
+void mbarrier_arrive_in_block(std::uint64_t* barrier, unsigned rank, const Where& where) {
+  auto* theirs = static_cast<std::uint64_t*>(in_block(barrier, rank, where));
+  arrive(block_of_rank(rank, where), theirs, 0, where);
+}
 
 void mbarrier_wait(std::uint64_t* barrier, unsigned parity, const Where& where) {
   Block& block = *Block::current();
@@ -147,19 +171,17 @@ void mbarrier_wait(std::uint64_t* barrier, unsigned parity, const Where& where) 
 }
 
 void tma_load(void* shared, const TensorMap& map, std::uint64_t* barrier, int column, int row, const Where& where) {
-  Block& block = *Block::current();
-  if (!require_initialised(block, barrier, where).seen)
-    die("tma_load: nobody has let TMA see the mbarrier, by mbarrier_init_done of the thread that initialised it", where);
-  if (reinterpret_cast<std::uintptr_t>(shared) % 1024 != 0) die("tma_load: the box starts at a multiple of 1024", where);
-  const std::size_t bytes = std::size_t(map.box_rows) * row_bytes;
-  note_write(shared, bytes);
-  count_bulk_write(shared, bytes, where);
-  require_fenced(shared, bytes, "tma_load: overwrites what a thread has stored without fence_proxy_async", where);
-  forget_stores(shared, bytes);
-  std::memset(shared, 0xff, bytes);
-  block.box_copies.push_back({static_cast<char*>(shared), map, barrier, column, row});
-  note_box_reads(block.box_copies.back(), where);
-  release(end_of_phase(barrier, load(barrier).parity));  // the bytes arrive on this thread's behalf
+  note_box_reads(map, column, row, where);
+  load_box(*Block::current(), {static_cast<char*>(shared), map, barrier, column, row}, where);
+}
+
+void tma_load_multicast(void* shared, const TensorMap& map, std::uint64_t* barrier, int column, int row, unsigned ranks,
+                        const Where& where) {
+  note_box_reads(map, column, row, where);
+  for (unsigned rank = 0; ranks >> rank != 0; ++rank)
+    if (ranks >> rank & 1)
+      load_box(block_of_rank(rank, where), {static_cast<char*>(in_block(shared, rank, where)), map,
+               static_cast<std::uint64_t*>(in_block(barrier, rank, where)), column, row}, where);
 }
 
 }  // namespace simt

@@ -5,42 +5,48 @@
 #include "common/cuda/simt/block.hpp"
 
 namespace simt {
-
-void fence_proxy_async() {
-  Block& block = *Block::current();
-  block.self().fenced_at = ++block.stores.time;
-  mbarrier_init_done();  // they are stores too
-}
-
-#if defined(SIMT_TRAFFIC)
 namespace {
 
+#if defined(SIMT_TRAFFIC)
+unsigned now = 1;  ///< moves with each fence; one thread of the operating system runs all blocks
 constexpr std::size_t piece_bytes = 2;
 
-/// Calls `visit` for the pieces of these bytes that lie in the block's dynamic shared memory.
+/// Calls `visit` for the pieces of these bytes that lie in dynamic shared memory, of whichever block of the cluster.
 template <class Visit>
 void for_each_piece(const void* address, std::size_t bytes, Visit visit) {
-  Block& block = *Block::current();
-  const char *first = static_cast<const char*>(address), *end = first + bytes;
-  first = std::max<const char*>(first, block.shared), end = std::min<const char*>(end, block.shared + block.shared_bytes);
-  block.stores.last.resize(block.shared_bytes / piece_bytes + 1);
-  for (; first < end; first += piece_bytes) visit(block, block.stores.last[std::size_t(first - block.shared) / piece_bytes]);
+  for (Block* block : Block::current()->cluster->blocks) {
+    const char *first = static_cast<const char*>(address), *end = first + bytes;
+    first = std::max<const char*>(first, block->shared);
+    end = std::min<const char*>(end, block->shared + block->shared_bytes);
+    if (first < end) block->stores.resize(block->shared_bytes / piece_bytes + 1);
+    for (; first < end; first += piece_bytes) visit(block->stores[std::size_t(first - block->shared) / piece_bytes]);
+  }
 }
+#endif
 
 }  // namespace
 
+void fence_proxy_async() {
+  mbarrier_init_done();  // they are stores too
+#if defined(SIMT_TRAFFIC)
+  Block::current()->self().fenced_at = ++now;
+#endif
+}
+
+#if defined(SIMT_TRAFFIC)
 void note_store(const void* address, std::size_t bytes) {
-  for_each_piece(address, bytes, [](Block& block, Stores::Last& last) { last = {block.stores.time, block.self().number}; });
+  for_each_piece(address, bytes, [](Store& last) { last = {now, &Block::current()->self()}; });
 }
 
 void require_fenced(const void* address, std::size_t bytes, const char* mistake, const Where& where) {
-  for_each_piece(address, bytes, [&](Block& block, const Stores::Last& last) {
-    if (last.time >= std::max({block.thread(last.thread).fenced_at, block.self().fenced_at, 1u})) die(mistake, where);
+  const unsigned own = Block::current()->self().fenced_at;
+  for_each_piece(address, bytes, [&](const Store& last) {
+    if (last.time > 0 && last.time >= std::max(last.thread->fenced_at, own)) die(mistake, where);
   });
 }
 
 void forget_stores(const void* address, std::size_t bytes) {
-  for_each_piece(address, bytes, [](Block&, Stores::Last& last) { last = {}; });
+  for_each_piece(address, bytes, [](Store& last) { last = {}; });
 }
 #endif
 

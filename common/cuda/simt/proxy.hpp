@@ -13,14 +13,12 @@
 
 namespace simt {
 
-/// Who has stored last, for each two bytes of a block's dynamic shared memory, and when: time passes with each fence.
-struct Stores {
-  struct Last {
-    unsigned time = 0;  ///< 0: nobody, or TMA
-    unsigned thread = 0;
-  };
-  std::vector<Last> last;
-  unsigned time = 1;
+struct Thread;
+
+/// Who has stored last, and when: time passes with each fence.
+struct Store {
+  unsigned time = 0;  ///< 0: nobody, or TMA
+  const Thread* thread = nullptr;
 };
 
 #if defined(SIMT_TRAFFIC)

@@ -4,14 +4,20 @@
 /// a block runs on one thread of the operating system, blocks run in parallel. A kernel's mistake ends the program with
 /// one line on stderr that says what, which block and thread, and where.
 ///
-/// Not modelled: clusters, cooperative grids, spinning on memory that another block writes; the order in which plain
-/// stores reach other threads (the race detector reports such code instead); a fence_proxy_async by a third thread, between
-/// the one that stores and the one that calls TMA or wgmma, and where a barrier lies beside it; fresh values in static shared
-/// variables (only dynamic shared memory is poisoned);
-/// host memory that a kernel must not touch; the rounding inside a tensor core (here each product and sum is f32).
-/// Of wgmma: what a thread writes to D or A between wgmma_fence and the product, and writes that change no bit; each warp
-/// waits for its own products on a GPU, here the four of a warpgroup wait for each other. Stricter than a GPU: after a
-/// wgmma_wait a product on another accumulator than it has brought, or with A in registers, needs a fence of its own.
+/// Not modelled:
+/// - cooperative grids, and spinning on memory that another block writes;
+/// - the order in which plain stores reach other threads (the race detector reports such code instead);
+/// - fence_proxy_async by a third thread, neither the one that stores nor the one that calls TMA or wgmma; and whether the
+///   fence or a barrier comes first;
+/// - of wgmma: what a thread writes to D or A between wgmma_fence and the product, writes that change no bit, reads of D
+///   between its wait and an unfenced product; each warp waits for its own products on a GPU, here all four do together;
+/// - of clusters: static shared variables (the blocks would have the same ones), an arrival that waits later, traffic in
+///   another block's memory, and whether a wait on an mbarrier sees what another block's threads have stored;
+/// - programmatic dependent launch; hints to caches, and fetching of tensor maps ahead;
+/// - fresh values in static shared variables (only dynamic shared memory is poisoned);
+/// - host memory that a kernel must not touch; the rounding inside a tensor core (here each product and sum is f32).
+/// Stricter than a GPU: after a wgmma_wait a product on another accumulator than it has brought, or with A in registers,
+/// needs a fence of its own.
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -42,12 +48,18 @@ class Where {
 };
 
 inline constexpr unsigned warp_size = 32, warpgroup_size = 128, max_threads = 1024, all_lanes = 0xffffffffu;
+inline constexpr unsigned max_cluster = 8;  ///< that every GPU with clusters grants
 inline constexpr std::size_t max_shared_bytes = 227 * 1024;  ///< of one block on sm_90
 
 // ---- the grid --------------------------------------------------------------------------------------------------
 
+struct Shape {
+  dim3 grid, block;
+  std::size_t shared_bytes;
+  unsigned cluster;  ///< blocks of one, neighbours along x
+};
 /// Runs `thread` once for each thread of the grid and returns when all are done. @pre the sizes are legal
-void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& thread);
+void run_grid(const Shape& shape, const std::function<void()>& thread);
 /// In which order threads and blocks get their turn: 0 forward, 1 backward, others shuffled. A kernel must not depend
 /// on it. At the start: the number in the environment variable SIMT_ORDER, or 0.
 void set_order(unsigned order);
@@ -76,6 +88,14 @@ void fence();
 /// The calling thread has made an atomic access.
 void note_atomic(const void* address);
 
+// ---- clusters ----------------------------------------------------------------------------------------------------
+
+unsigned cluster_rank();
+/// Waits for all threads of the cluster. What they did before is seen after it.
+void sync_cluster(const Where& where);
+/// Where block `rank` of the cluster has what this one has at `address`, in dynamic shared memory.
+void* in_block(const void* address, unsigned rank, const Where& where);
+
 // ---- collectives -----------------------------------------------------------------------------------------------
 
 /// Runs once, when all lanes of the mask are there, over what each lane handed in.
@@ -98,6 +118,8 @@ void mbarrier_init(std::uint64_t* barrier, int count, const Where& where);
 void mbarrier_init_done();
 void mbarrier_arrive(std::uint64_t* barrier, const Where& where);
 void mbarrier_arrive_expect(std::uint64_t* barrier, int bytes, const Where& where);
+/// At the same barrier of block `rank` of the cluster.
+void mbarrier_arrive_in_block(std::uint64_t* barrier, unsigned rank, const Where& where);
 void mbarrier_wait(std::uint64_t* barrier, unsigned parity, const Where& where);
 
 /// A matrix of 2-byte numbers in global memory, read in boxes of 64 columns.
@@ -111,6 +133,9 @@ inline constexpr int box_columns = 64;
 void fence_proxy_async();
 /// The copy is performed when somebody waits for the barrier's phase; until then the destination holds poison.
 void tma_load(void* shared, const TensorMap& map, std::uint64_t* barrier, int column, int row, const Where& where);
+/// To the same place in each block of the cluster whose rank is a bit of `ranks`; each one's own barrier counts its bytes.
+void tma_load_multicast(void* shared, const TensorMap& map, std::uint64_t* barrier, int column, int row, unsigned ranks,
+                        const Where& where);
 
 // ---- wgmma -------------------------------------------------------------------------------------------------------
 

@@ -46,6 +46,18 @@ inline void note_read([[maybe_unused]] const void* address, [[maybe_unused]] std
 #endif
 }
 
+/// Nobody may touch these bytes, or everybody again.
+inline void forbid([[maybe_unused]] void* address, [[maybe_unused]] std::size_t bytes) {
+#if defined(SIMT_ASAN)
+  __asan_poison_memory_region(address, bytes);
+#endif
+}
+inline void allow([[maybe_unused]] void* address, [[maybe_unused]] std::size_t bytes) {
+#if defined(SIMT_ASAN)
+  __asan_unpoison_memory_region(address, bytes);
+#endif
+}
+
 inline void note_write([[maybe_unused]] void* address, [[maybe_unused]] std::size_t bytes) {
 #if defined(SIMT_TSAN)
   __tsan_write_range(address, bytes);
