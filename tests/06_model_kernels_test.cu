@@ -706,47 +706,6 @@ TEST_CASE("most_likely: the CPU's choice, and its way with ties", "[model-kernel
   CHECK(tokens.download() == expected);
 }
 
-TEST_CASE("sample: the distribution of softmax(logits / temperature), and the same again for the same seed", "[model-kernels][statistics]") {
-  const int V = 6, rows = 250, rounds = 8;
-  const double temperature = GENERATE(0.7, 1.5);
-  const Floats one = random_floats(V, 44, -2.0f, 2.0f);
-  Floats logits;
-  for (int n = 0; n < rows; ++n) logits.insert(logits.end(), one.begin(), one.end());
-  const Buffer<float> device = on_device(logits);
-  const auto draw = [&](std::uint64_t seed) {
-    Buffer<int> draws = on_device(std::vector<int>(rows, 0)), tokens(rows);
-    std::vector<int> all;
-    for (int r = 0; r < rounds; ++r) {
-      sample(device.data(), rows, V, static_cast<float>(temperature), seed, draws.data(), tokens.data(), in_order);
-      const std::vector<int> some = tokens.download();
-      all.insert(all.end(), some.begin(), some.end());
-    }
-    CHECK(draws.download() == std::vector<int>(rows, rounds));
-    return all;
-  };
-  const std::vector<int> tokens = draw(5);
-  CHECK(draw(5) == tokens);
-  CHECK(draw(6) != tokens);
-  double sum = 0.0, distance = 0.0;
-  for (const float logit : one) sum += std::exp(logit / temperature);
-  for (int v = 0; v < V; ++v) {
-    const double wanted = std::exp(one[v] / temperature) / sum * static_cast<double>(tokens.size());
-    const double found = static_cast<double>(std::ranges::count(tokens, v));
-    distance += (found - wanted) * (found - wanted) / wanted;
-  }
-  CHECK(distance < 20.5);  // chi-squared with 5 degrees of freedom: one honest sampler in a thousand is further off
-}
-
-TEST_CASE("sample: a low temperature is greedy", "[model-kernels]") {
-  const int V = 300;
-  const Floats logits = random_floats(2 * V, 45);
-  const Buffer<float> device = on_device(logits);
-  Buffer<int> draws = on_device(std::vector<int>{0, 7}), tokens(2), greedy(2);
-  sample(device.data(), 2, V, 1e-5f, 1, draws.data(), tokens.data(), in_order);
-  most_likely(device.data(), 2, V, greedy.data(), in_order);
-  CHECK(tokens.download() == greedy.download());
-}
-
 // ---- scratch ---------------------------------------------------------------------------------------------------------
 
 TEST_CASE("scratch memory is given back, and refuses what it has not got", "[model-kernels]") {
