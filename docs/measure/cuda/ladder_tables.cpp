@@ -1,7 +1,8 @@
 /// @file
 /// ladder_tables FOLDER: writes ladder.md, the rungs with what was predicted and, where a file of tests/gpu/verify lies in
-/// FOLDER, what was measured; ladder_traffic.md, what each rung reads, counted on the CPU runtime and by a GPU; and
-/// gpu_decode.md, decode with a whole model. Built in the runtime's traffic mode. docs/measure/run calls it.
+/// FOLDER, what was measured; ladder_times.md, the same in microseconds, GB/s and TFLOP/s; ladder_traffic.md, what each rung
+/// reads, counted on the CPU runtime and by a GPU; and gpu_decode.md, decode with a whole model. A report that did not pass is
+/// refused. Built in the runtime's traffic mode. docs/measure/run calls it.
 #include <algorithm>
 #include <cmath>
 #include <fstream>
@@ -36,6 +37,7 @@ struct Measured {
   std::string device, circumstances, limits;     // the device by its short name: "H100"
   std::map<std::pair<int, int>, double> shares;  // (rung, heads) -> share of the roofline
   std::map<int, double> flashmla;                // heads -> the same of FlashMLA, where it was built in
+  std::map<std::pair<int, int>, Json> times;     // (rung, heads) -> microseconds, gb_per_s, tflop_per_s; FlashMLA is rung 0
   std::vector<index_t> sectors;                  // that each rung's kernel loads, of traffic_problem(); empty: not counted
   Json decode;                                   // times of a whole model
 };
@@ -51,6 +53,7 @@ std::vector<Measured> measured_on_gpus(const fs::path& folder) {
   for (const fs::path& file : files) {
     const Json report = Json::read(file);
     if (!report.is_object() || !report.has("benchmark") || !report.at("benchmark").is_object()) continue;
+    if (!report.at("passed").flag()) throw Error(file.string() + ": a step of this report failed; it shows nothing");
     const std::string name = report.at("device").text();  // "NVIDIA H100 80GB HBM3"
     const std::size_t first = name.find(' ') + 1;
     Measured run{.device = name.substr(first, name.find(' ', first) - first),
@@ -60,6 +63,7 @@ std::vector<Measured> measured_on_gpus(const fs::path& folder) {
                  .limits = {},
                  .shares = {},
                  .flashmla = {},
+                 .times = {},
                  .sectors = {},
                  .decode = report.at("benchmark").at("decode")};
     if (report.has("traffic") && report.at("traffic").is_array()) {
@@ -79,12 +83,16 @@ std::vector<Measured> measured_on_gpus(const fs::path& folder) {
       if (shape.at("batch").integer() != batch || shape.at("context").integer() != context) continue;
       const int heads = static_cast<int>(shape.at("heads").integer());
       for (index_t r = 0; r < rungs.length(); ++r)
-        if (rungs.at(r).has("roofline_share"))
-          run.shares[{static_cast<int>(rungs.at(r).at("rung").integer()), heads}] = rungs.at(r).at("roofline_share").number();
+        if (rungs.at(r).has("roofline_share")) {
+          const std::pair<int, int> key{static_cast<int>(rungs.at(r).at("rung").integer()), heads};
+          run.shares[key] = rungs.at(r).at("roofline_share").number();
+          run.times.insert_or_assign(key, rungs.at(r));
+        }
       if (!shape.has("yardstick") || !shape.at("yardstick").has("roofline_share")) continue;
       const std::string of = shape.at("yardstick").at("commit").text();
       if (run.flashmla.empty() && !of.empty()) run.circumstances += ", FlashMLA " + of;
       run.flashmla[heads] = shape.at("yardstick").at("roofline_share").number();
+      run.times.insert_or_assign({0, heads}, shape.at("yardstick"));
     }
     runs.push_back(std::move(run));
   }
@@ -119,13 +127,43 @@ std::string ladder_table(const std::vector<Measured>& runs) {
     text += "| " + std::to_string(rung.number) + " " + rung.name + " | " + rung.removes + " | " + predicted(rung.prediction.at_16_heads) + " |" +
             rung_at(rung.number, 16) + " " + predicted(rung.prediction.at_128_heads) + " |" + rung_at(rung.number, 128) + "\n";
   if (std::ranges::any_of(runs, [](const Measured& run) { return !run.flashmla.empty(); }))
-    text += "| FlashMLA | a yardstick, its schedule not counted | - |" + measured(runs, &Measured::flashmla, 16) + " - |" +
+    text += "| FlashMLA | a yardstick | - |" + measured(runs, &Measured::flashmla, 16) + " - |" +
             measured(runs, &Measured::flashmla, 128) + "\n";
   text += "\n<div class=\"measured\">Share of the roofline of the device itself, batch " + std::to_string(batch) + ", context " +
           std::to_string(context) + ". Predicted for an H200. ";
   if (runs.empty()) text += "No GPU has run these kernels yet.";
   for (const Measured& run : runs) text += "Measured on " + run.circumstances + run.limits + ". ";
   return text + "</div>\n";
+}
+
+/// " 165 | 3688 | 111 | 1.2 |": microseconds, GB/s, TFLOP/s, and how often the rung before takes as long.
+std::string cells(const Measured& run, int rung, int heads) {
+  const auto found = run.times.find({rung, heads}), before = run.times.find({rung - 1, heads});
+  if (found == run.times.end()) return " - | - | - | - |";
+  const auto number = [&](const char* field) { return found->second.at(field).number(); };
+  const bool first = rung <= 1 || before == run.times.end();
+  return " " + decimal(number("microseconds"), 0) + " | " + decimal(number("gb_per_s"), 0) + " | " + decimal(number("tflop_per_s"), 1) + " | " +
+         (first ? "-" : decimal(before->second.at("microseconds").number() / number("microseconds"), 1)) + " |";
+}
+
+std::string times_table(const std::vector<Measured>& runs) {
+  std::string text = "| rung | shared memory, KB | 16 heads: us | GB/s | TFLOP/s | times the rung before | 128 heads: us | GB/s | TFLOP/s | "
+                     "times the rung before |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n";
+  std::string circumstances;
+  for (const Measured& run : runs) {
+    const std::string device = runs.size() > 1 ? run.device + ": " : "";
+    for (const Rung& rung : ladder())
+      text += "| " + device + std::to_string(rung.number) + " " + rung.name + " | " +
+              (rung.shared_bytes > 0 ? decimal(static_cast<double>(rung.shared_bytes) / 1e3, 1) : "-") + " |" + cells(run, rung.number, 16) +
+              cells(run, rung.number, 128) + "\n";
+    if (!run.flashmla.empty()) text += "| " + device + "FlashMLA | - |" + cells(run, 0, 16) + cells(run, 0, 128) + "\n";
+    circumstances += " Measured on " + run.circumstances + run.limits + ".";
+  }
+  if (runs.empty()) circumstances = " No GPU has run these kernels yet.";
+  return text + "\n<div class=\"measured\">Batch " + std::to_string(batch) + ", context " + std::to_string(context) +
+         ". GB/s: of the bytes that must be read and written once, cache, queries and results, whatever a rung reads in truth. A rung's time is that "
+         "of all its launches, from 5 on schedule, kernel and combine; FlashMLA's is of kernel and combine, its schedule lies before the clock. The "
+         "kernels alone, and registers, are not measured. Shared memory: dynamic, of a block." + circumstances + "</div>\n";
 }
 
 // ---- traffic ----
@@ -204,6 +242,7 @@ int main(int count, char** words) {
     const fs::path folder = words[1];
     const std::vector<Measured> runs = measured_on_gpus(folder);
     write(folder / "ladder.md", ladder_table(runs));
+    write(folder / "ladder_times.md", times_table(runs));
     write(folder / "ladder_traffic.md", traffic_table(runs));
     write(folder / "gpu_decode.md", decode_table(runs));
     return 0;
