@@ -288,18 +288,20 @@ TEST_CASE("latents in bf16 pages, read by the ladder's best rung, against latent
   const WideLatents model;
   const Limits limits{.sequences = 2, .capacity = 80};
   const auto paged = cuda::make_ladder_model(model.tensors, limits), plain = cuda::make_absorbed_model(model.tensors, limits);
-  std::vector<cuda::NewRow> prompts;  // over the end of a page, and a short one
-  const std::vector<Token> tokens = random_tokens(75, model.V, 14);
+  std::vector<cuda::NewRow> prompts;  // over the end of a page, and up to two tokens before it
+  const std::vector<Token> tokens = random_tokens(140, model.V, 14);
   for (index_t t = 0; t < 68; ++t) prompts.push_back({tokens[t], 1, t});
-  for (index_t t = 0; t < 3; ++t) prompts.push_back({tokens[70 + t], 0, t});
-  const std::vector<index_t> wanted{0, 63, 67, 70}, both{0, 1};
+  for (index_t t = 0; t < 62; ++t) prompts.push_back({tokens[72 + t], 0, t});
+  const std::vector<index_t> wanted{0, 63, 67, 68, 129}, both{0, 1};
   const char* why = "latents, queries and outputs of attention are rounded to bf16";
   CHECK(close(paged->logits(prompts, wanted), plain->logits(prompts, wanted), 2e-2, why));
-  for (index_t t = 0; t < 3; ++t) {
-    const std::vector<cuda::NewRow> step{{tokens[68 + t], 1, 68 + t}, {tokens[73], 0, 3 + t}};
-    const Tensor<2> expected = plain->logits(step, both);
-    CHECK(close(paged->logits(step, both), expected, 2e-2, why));
-    CHECK(plain->next_tokens(step) == std::vector<Token>{most_likely(row(expected, 0)), most_likely(row(expected, 1))});
+  const auto best = [](const Tensor<2>& logits) { return std::vector<Token>{most_likely(row(logits, 0)), most_likely(row(logits, 1))}; };
+  for (index_t t = 0; t < 4; ++t) {  // the second sequence begins a page at t = 2
+    const std::vector<cuda::NewRow> step{{tokens[68 + t], 1, 68 + t}, {tokens[134 + t], 0, 62 + t}};
+    const Tensor<2> expected = plain->logits(step, both), found = paged->logits(step, both);
+    CHECK(close(found, expected, 2e-2, why));
+    CHECK(plain->next_tokens(step) == best(expected));
+    CHECK(paged->next_tokens(step) == best(found));
   }
   CHECK(paged->cache_bytes() == 2 * 2 * 128 * 576 * 2);  // layers, sequences, tokens in whole pages, numbers, bytes
   CHECK_THROWS_AS(plain->next_tokens(std::vector<cuda::NewRow>{{1, 0, 6}, {1, 0, 7}}), std::invalid_argument);

@@ -22,7 +22,7 @@ TEST_CASE("a recorded rung follows lengths that change", "[ladder]") {
     host.lengths = {20, 0, 3};
     device.set_lengths(host.lengths);
     Graph graph(stream, [&] { rung.launch(device.problem(), {workspace.data(), multiprocessors, stream.get()}); });
-    for (const std::vector<int>& lengths : {std::vector<int>{20, 0, 3}, {150, 0, 66}, {0, 0, 64}}) {
+    for (const std::vector<int>& lengths : {std::vector<int>{20, 0, 3}, {64, 0, 63}, {65, 0, 64}, {150, 0, 66}, {0, 0, 64}}) {
       host.lengths = lengths;
       device.set_lengths(lengths);
       device.poison();

@@ -1,6 +1,7 @@
 /// The ladder of MLA decode kernels: every rung against the formula in double precision, on the CPU runtime.
 #include <cmath>
 
+#include "chapters/06_cuda_kernels/bench/agreement.hpp"
 #include "chapters/06_cuda_kernels/ladder/schedule.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/mla_cases.hpp"
@@ -95,6 +96,16 @@ TEST_CASE("every rung, when one token outweighs all others and when a later page
   const float scale = GENERATE(1.0f, -0.3f, 0.0f, 10.0f);
   CAPTURE(rung.name, scale);
   check_against_formula(rung, {5, {250, 129}, 4, true, scale}, 2);
+}
+
+TEST_CASE("every rung agrees with the last one: longer ragged sequences, in several shares", "[ladder]") {
+  const int multiprocessors = GENERATE(3, 7);
+  const MlaDecodeOnHost problem = make({16, {1300, 65, 700, 64, 1}, 9});
+  const Decoded last = decode(find_rung(rungs_here().back()), problem, multiprocessors);
+  for (const int number : rungs_here()) {
+    CAPTURE(number, multiprocessors);
+    CHECK_NOTHROW(require_agreement(find_rung(number).name, decode(find_rung(number), problem, multiprocessors), last));
+  }
 }
 
 TEST_CASE("where the pages lie changes no bit", "[ladder]") {

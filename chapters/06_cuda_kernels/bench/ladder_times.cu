@@ -81,16 +81,20 @@ LadderTimes measure_ladder(const DecodeShape& shape, const Ceilings& ceilings, c
 
   LadderTimes times;
   RandomProblem& first = *problems[0];
+  std::vector<std::pair<const char*, Decoded>> results;
   for (const Rung& rung : ladder()) {
     if (const std::string reason = why_not(rung, device); !reason.empty()) {
       times.rungs.push_back({rung.number, {.name = rung.name, .skipped = reason}});
       continue;
     }
     Buffer<std::byte> workspace(rung.workspace_bytes(first.problem, device.multiprocessors));
+    first.poison();
     times.rungs.push_back({rung.number, measure(rung.name, [&](const MlaDecode& problem) {
       rung.launch(problem, {workspace.data(), device.multiprocessors, stream.get()});
     })});
+    results.emplace_back(rung.name, first.results());
   }
+  for (const auto& [name, result] : results) require_agreement(name, result, results.back().second);
   if (!has_flashmla()) return times;
 
   times.flashmla = {.commit = flashmla_commit(), .kernel = {.name = "FlashMLA"}};
