@@ -13,7 +13,7 @@ function(kv_add_simt_test name mode)
   endif()
   add_test(NAME ${name} COMMAND ${prefix} $<TARGET_FILE:${name}>)
   set_tests_properties(${name} PROPERTIES LABELS 06
-    ENVIRONMENT "TSAN_OPTIONS=halt_on_error=1"
+    ENVIRONMENT "TSAN_OPTIONS=halt_on_error=1 atexit_sleep_ms=0"
     SKIP_REGULAR_EXPRESSION "ThreadSanitizer: unexpected memory mapping")  # an old one, a new kernel, no setarch
 endfunction()
 
