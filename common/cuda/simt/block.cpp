@@ -94,7 +94,8 @@ void Block::reset(const Grid& grid, uint3 index, char* shared_memory) {
   if (shared_bytes > 0) std::memset(shared, 0xff, shared_bytes);  // NaN, to whoever reads before writing
   whole.arrived = 0;
   for (NamedBarrier& barrier : named) barrier.arrived = 0, barrier.here.reset();
-  mbarriers.clear(), box_copies.clear(), stores.clear();
+  mbarriers.clear(), box_copies.clear();
+  stores_begin = simt::stores_begin();
   mbarriers.reserve(256), box_copies.reserve(4096);  // no thread of the block frees what another has allocated
   for (Warp& warp : warps_) warp.live = warp.arrived = 0;
   for (Warpgroup& group : warpgroups_) group.arrived = 0;

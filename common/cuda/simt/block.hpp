@@ -158,6 +158,7 @@ class Block {
   std::vector<Initialised> mbarriers;
   std::vector<BoxCopy> box_copies;
   std::vector<Store> stores;              ///< for each two bytes of dynamic shared memory
+  unsigned stores_begin = 0;
 
  private:
   friend void run_cluster(const Grid&, const std::vector<Block*>&, std::size_t, const std::vector<char*>&);

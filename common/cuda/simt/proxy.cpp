@@ -18,8 +18,10 @@ void for_each_piece(const void* address, std::size_t bytes, Visit visit) {
     const char *first = static_cast<const char*>(address), *end = first + bytes;
     first = std::max<const char*>(first, block->shared);
     end = std::min<const char*>(end, block->shared + block->shared_bytes);
-    if (first < end) block->stores.resize(block->shared_bytes / piece_bytes + 1);
-    for (; first < end; first += piece_bytes) visit(block->stores[std::size_t(first - block->shared) / piece_bytes]);
+    if (first >= end) continue;
+    if (block->stores.size() < block->shared_bytes) block->stores.resize(block->shared_bytes);  // seldom: they outlive the block
+    Store* store = &block->stores[std::size_t(first - block->shared) / piece_bytes];
+    for (; first < end; first += piece_bytes) visit(*store++, *block);
   }
 }
 #endif
@@ -34,19 +36,22 @@ void fence_proxy_async() {
 }
 
 #if defined(SIMT_TRAFFIC)
+unsigned stores_begin() { return ++now; }
+
 void note_store(const void* address, std::size_t bytes) {
-  for_each_piece(address, bytes, [](Store& last) { last = {now, &Block::current()->self()}; });
+  const Store store{now, &Block::current()->self()};
+  for_each_piece(address, bytes, [&](Store& last, const Block&) { last = store; });
 }
 
 void require_fenced(const void* address, std::size_t bytes, const char* mistake, const Where& where) {
   const unsigned own = Block::current()->self().fenced_at;
-  for_each_piece(address, bytes, [&](const Store& last) {
-    if (last.time > 0 && last.time >= std::max(last.thread->fenced_at, own)) die(mistake, where);
+  for_each_piece(address, bytes, [&](const Store& last, const Block& block) {
+    if (last.time >= block.stores_begin && last.time >= std::max(last.thread->fenced_at, own)) die(mistake, where);
   });
 }
 
 void forget_stores(const void* address, std::size_t bytes) {
-  for_each_piece(address, bytes, [](Store& last) { last = {}; });
+  for_each_piece(address, bytes, [](Store& last, const Block&) { last = {}; });
 }
 #endif
 

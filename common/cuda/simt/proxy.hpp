@@ -17,11 +17,13 @@ struct Thread;
 
 /// Who has stored last, and when: time passes with each fence.
 struct Store {
-  unsigned time = 0;  ///< 0: nobody, or TMA
+  unsigned time = 0;  ///< before the block's begin: nobody, or TMA
   const Thread* thread = nullptr;
 };
 
+/// When a block began, as stores count time: what is older is another block's.
 #if defined(SIMT_TRAFFIC)
+unsigned stores_begin();
 /// A store of the calling thread's.
 void note_store(const void* address, std::size_t bytes);
 /// TMA or wgmma goes there on behalf of the calling thread, which dies with `mistake` where a fence is missing.
@@ -29,6 +31,7 @@ void require_fenced(const void* address, std::size_t bytes, const char* mistake,
 /// TMA has overwritten whatever was stored.
 void forget_stores(const void* address, std::size_t bytes);
 #else
+inline unsigned stores_begin() { return 0; }
 inline void note_store(const void*, std::size_t) {}
 inline void require_fenced(const void*, std::size_t, const char*, const Where&) {}
 inline void forget_stores(const void*, std::size_t) {}
