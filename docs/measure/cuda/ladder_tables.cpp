@@ -146,24 +146,30 @@ std::string cells(const Measured& run, int rung, int heads) {
          (first ? "-" : decimal(before->second.at("microseconds").number() / number("microseconds"), 1)) + " |";
 }
 
-std::string times_table(const std::vector<Measured>& runs) {
-  std::string text = "| rung | shared memory, KB | 16 heads: us | GB/s | TFLOP/s | times the rung before | 128 heads: us | GB/s | TFLOP/s | "
-                     "times the rung before |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n";
+std::string times_table(const std::vector<Measured>& runs, const fs::path& folder) {
+  const fs::path file = folder / "ladder_registers.json";  // docs/measure/cuda/registers writes it
+  const std::optional<Json> compiled = fs::exists(file) ? std::optional(Json::read(file)) : std::nullopt;
+  const auto registers = [&](int rung) {
+    return compiled ? std::to_string(compiled->at("registers").at(static_cast<index_t>(rung - 1)).integer()) : "-";
+  };
+  std::string text = "| rung | registers | shared memory, KB | 16 heads: us | GB/s | TFLOP/s | times the rung before | 128 heads: us | GB/s | TFLOP/s | "
+                     "times the rung before |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n";
   std::string circumstances;
   for (const Measured& run : runs) {
     const std::string device = runs.size() > 1 ? run.device + ": " : "";
     for (const Rung& rung : ladder())
-      text += "| " + device + std::to_string(rung.number) + " " + rung.name + " | " +
+      text += "| " + device + std::to_string(rung.number) + " " + rung.name + " | " + registers(rung.number) + " | " +
               (rung.shared_bytes > 0 ? decimal(static_cast<double>(rung.shared_bytes) / 1e3, 1) : "-") + " |" + cells(run, rung.number, 16) +
               cells(run, rung.number, 128) + "\n";
-    if (!run.flashmla.empty()) text += "| " + device + "FlashMLA | - |" + cells(run, 0, 16) + cells(run, 0, 128) + "\n";
+    if (!run.flashmla.empty()) text += "| " + device + "FlashMLA | - | - |" + cells(run, 0, 16) + cells(run, 0, 128) + "\n";
     circumstances += " Measured on " + run.circumstances + run.limits + ".";
   }
   if (runs.empty()) circumstances = " No GPU has run these kernels yet.";
   return text + "\n<div class=\"measured\">Batch " + std::to_string(batch) + ", context " + std::to_string(context) +
          ". GB/s: of the bytes that must be read and written once, cache, queries and results, whatever a rung reads in truth. A rung's time is that "
          "of all its launches, from 5 on schedule, kernel and combine; FlashMLA's is of kernel and combine, its schedule lies before the clock. The "
-         "kernels alone, and registers, are not measured. Shared memory: dynamic, of a block." + circumstances + "</div>\n";
+         "kernels alone are not measured. Registers: of a thread, as compiled for sm_90a" + (compiled ? " by CUDA " + compiled->at("cuda").text() : "") +
+         "; those of rung 8 are moved afterwards, 232 to who computes and 40 to who fetches. Shared memory: dynamic, of a block." + circumstances + "</div>\n";
 }
 
 // ---- traffic ----
@@ -242,7 +248,7 @@ int main(int count, char** words) {
     const fs::path folder = words[1];
     const std::vector<Measured> runs = measured_on_gpus(folder);
     write(folder / "ladder.md", ladder_table(runs));
-    write(folder / "ladder_times.md", times_table(runs));
+    write(folder / "ladder_times.md", times_table(runs, folder));
     write(folder / "ladder_traffic.md", traffic_table(runs));
     write(folder / "gpu_decode.md", decode_table(runs));
     return 0;
