@@ -247,6 +247,12 @@ std::string json_text(std::string_view text) {
   return object.substr(5, object.size() - 6);
 }
 
+/// A request for a completion, after which the connection stays.
+std::string kept_post(const std::string& body) {
+  return "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: " +
+         std::to_string(body.size()) + "\r\n\r\n" + body;
+}
+
 std::string error_of(const Reply& reply) {
   const Json error = Json::parse(reply.body, "reply").at("error");
   return std::to_string(reply.status) + " " + error.at("code").text() + ": " + error.at("message").text();
@@ -626,8 +632,8 @@ TEST_CASE("hostile requests are refused in their kind, and the next client is se
   CHECK(server.rests_within(2000ms));
 }
 
-TEST_CASE("who is slow is let go after the header's time, or the body's", "[server]") {
-  Running server({}, {.header_time = 300ms, .body_time = 300ms});
+TEST_CASE("who is slow is let go after the header's time, or the body's, or with no byte", "[server]") {
+  Running server({}, {.idle_time = 300ms, .header_time = 300ms, .body_time = 300ms});
   const auto begin = Clock::now();
   Connection silent(server.port), body(server.port);
   body.send("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{");
@@ -645,10 +651,8 @@ TEST_CASE("who is slow is let go after the header's time, or the body's", "[serv
 TEST_CASE("a connection serves one request after the other, also those that came too early", "[server]") {
   Running server;
   const std::string one = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
-  std::string body = R"({"prompt":"abc","max_tokens":1})";
-  const std::string two = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
-  body = R"({"prompt":"abc","max_tokens":2,"stream":true})";
-  const std::string three = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+  const std::string two = kept_post(R"({"prompt":"abc","max_tokens":1})");
+  const std::string three = kept_post(R"({"prompt":"abc","max_tokens":2,"stream":true})");
   Connection connection(server.port);
   connection.send(one + two + three + one + two);
   CHECK(read_reply(connection.receive_until("\"}")).status == 200);
@@ -656,6 +660,34 @@ TEST_CASE("a connection serves one request after the other, also those that came
   CHECK(read_reply(connection.receive_until("0\r\n\r\n")).status == 200);
   CHECK(read_reply(connection.receive_until("\"}")).status == 200);
   CHECK(read_reply(connection.receive_until("}}}")).status == 200);
+}
+
+TEST_CASE("a connection may rest, before its first request and between two, for longer than a header may take", "[server]") {
+  Running server({}, {.header_time = 200ms});
+  std::vector<Connection> connections;
+  for (int i = 0; i < 32; ++i) connections.emplace_back(server.port);
+  const std::string request = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+  for (int times = 0; times < 2; ++times) {
+    for (int i = 0; i < 32; ++i) {  // from well before the header's time to well behind it
+      std::this_thread::sleep_for(10ms);
+      connections[static_cast<index_t>(i)].send(request.substr(0, 20));
+      std::this_thread::sleep_for(1ms);
+      connections[static_cast<index_t>(i)].send(request.substr(20));
+    }
+    for (Connection& connection : connections) CHECK(read_reply(connection.receive_until("\"}")).status == 200);
+  }
+}
+
+TEST_CASE("the next request may come whole while the one before is answered, and no more", "[server]") {
+  Running server({}, {.header_bytes = 4096, .body_bytes = 100'000});
+  server.engine.stop();
+  Connection early(server.port), too_much(server.port);
+  const std::string body = R"({"prompt":"abc","max_tokens":1})";
+  early.send(kept_post(body) + kept_post(body + std::string(90'000, ' ')));
+  too_much.send(kept_post(body) + kept_post(body + std::string(150'000, ' ')));
+  CHECK(too_much.closes_within(2000ms));
+  server.engine.go();
+  for (int i = 0; i < 2; ++i) CHECK(read_reply(early.receive_until("}}}")).status == 200);
 }
 
 TEST_CASE("a client that leaves frees its pages within one step, streamed or not", "[server]") {
@@ -752,12 +784,17 @@ TEST_CASE("1,000 idle or slow connections do not keep a good client waiting", "[
   CHECK(crowded < 2 * alone + 100ms);
 }
 
-TEST_CASE("beyond the limit of connections, the longest idle one is closed", "[server]") {
+TEST_CASE("beyond the limit of connections, the one without a whole request for longest is closed", "[server]") {
+  const std::string begun = GENERATE(as<std::string>(), "", "GET /hea", kept_post(std::string(50, ' ')).substr(0, 110));
+  CAPTURE(begun);
   Running server({}, {.connections = 10, .header_time = 20'000ms});
   std::vector<Connection> crowd;
-  for (int i = 0; i < 20; ++i) crowd.emplace_back(server.port);
-  server.complete(R"({"prompt":"a","max_tokens":1})");
+  for (int i = 0; i < 20; ++i) {
+    crowd.emplace_back(server.port);
+    crowd.back().send(begun);
+  }
   CHECK(crowd.front().closes_within(2000ms));
+  server.complete(R"({"prompt":"a","max_tokens":1})");
   CHECK_FALSE(crowd.back().closes_within(50ms));
 }
 

@@ -123,7 +123,7 @@ const Command serve_command{"serve",
                              {"--name", "NAME", "what clients call the model (default: the directory's name)"},
                              {"--max-requests", "N", "requests in flight; more are told to come again (default 256)"},
                              {"--max-body", "BYTES", "of a request (default 1048576)"},
-                             {"--header-time", "S", "seconds for a request's headers, and between two (default 10)"},
+                             {"--header-time", "S", "seconds from a request's first byte to the end of its headers (default 10)"},
                              threads_option},
                             run};
 

@@ -53,7 +53,7 @@ struct HttpServer::Parts : std::enable_shared_from_this<Parts> {
   HttpLimits limits;
   Gate gate;
   Handler handler;
-  std::list<Connection*> idle;  // between two requests; the longest idle first
+  std::list<Connection*> idle;  // of whom no whole request has come yet; the longest idle first
   std::unordered_set<Connection*> all;
   int stops = 0;
   bool running = false;
@@ -129,13 +129,14 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   void await_request() {
     if (parts_.stops > 0) return close();
-    parser_.emplace();
-    parser_->header_limit(static_cast<std::uint32_t>(parts_.limits.header_bytes));
-    parser_->body_limit(parts_.limits.body_bytes);
     idle_ = parts_.idle.insert(parts_.idle.end(), this);
-    stream_.expires_after(parts_.limits.header_time);  // once for all that is read of it: dripping does not help
-    http::async_read_header(stream_, buffer_, *parser_,
-                            [self = shared_from_this()](ErrorCode error, std::size_t) { self->header_came(error); });
+    if (buffer_.size() > 0) return read_header();
+    stream_.expires_after(parts_.limits.idle_time);
+    read_some(&Connection::request_begins);
+  }
+  /// Closes, if it has asked for nothing.
+  void stop() {
+    if (!client_) close();
   }
   void close() {
     leave_idle();
@@ -190,8 +191,28 @@ class Connection : public std::enable_shared_from_this<Connection> {
     return true;
   }
 
+  /// What comes next, of whatever it is.
+  void read_some(void (Connection::*then)(ErrorCode)) {
+    stream_.async_read_some(buffer_.prepare(4096), [self = shared_from_this(), then](ErrorCode error, std::size_t bytes) {
+      self->buffer_.commit(bytes);
+      ((*self).*then)(error);
+    });
+  }
+
+  void request_begins(ErrorCode error) {
+    if (!failed(error)) read_header();
+  }
+
+  void read_header() {
+    parser_.emplace();
+    parser_->header_limit(static_cast<std::uint32_t>(parts_.limits.header_bytes));
+    parser_->body_limit(parts_.limits.body_bytes);
+    stream_.expires_after(parts_.limits.header_time);  // once for all that is read of it: dripping does not help
+    http::async_read_header(stream_, buffer_, *parser_,
+                            [self = shared_from_this()](ErrorCode error, std::size_t) { self->header_came(error); });
+  }
+
   void header_came(ErrorCode error) {
-    leave_idle();
     if (failed(error)) return;
     const auto& message = parser_->get();
     const auto text = [&](http::field field) { return std::string(message[field]); };
@@ -232,6 +253,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   void body_came(ErrorCode error) {
     if (failed(error)) return;
+    leave_idle();
     if (parts_.stops > 0) return refuse(failure(503, "the server is about to end"));
     client_->set_body(std::move(parser_->get().body()));
     watch();
@@ -249,18 +271,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void watch() {
     watching_ = true;
     stream_.expires_never();
-    stream_.async_read_some(buffer_.prepare(4096), [self = shared_from_this()](ErrorCode error, std::size_t bytes) {
-      self->watched(error, bytes);
-    });
+    read_some(&Connection::watched);
   }
 
   // [watch]
-  void watched(ErrorCode error, std::size_t bytes) {
+  void watched(ErrorCode error) {
     watching_ = false;
     if (closed_) return;
-    if (!error) buffer_.commit(bytes);
     if (!client_) return after_answer();
-    if (error || buffer_.size() > parts_.limits.header_bytes) return gone();
+    if (error || buffer_.size() > parts_.limits.header_bytes + parts_.limits.body_bytes) return gone();
     watch();
   }
   // [watch]
@@ -285,6 +304,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   void send(std::string bytes) {
     if (closed_) return;
+    leave_idle();
     out_ += bytes;
     if (out_.size() > parts_.limits.unread_bytes) return gone();
     if (writing_.empty()) write();
@@ -312,15 +332,13 @@ class Connection : public std::enable_shared_from_this<Connection> {
     ErrorCode ignored;
     stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
     stream_.expires_after(std::chrono::seconds(2));
-    discard();
+    discard({});
   }
 
-  void discard() {
+  void discard(ErrorCode error) {
+    discarded_ += buffer_.size();
     buffer_.clear();
-    stream_.async_read_some(buffer_.prepare(1 << 16), [self = shared_from_this()](ErrorCode error, std::size_t bytes) {
-      self->discarded_ += bytes;
-      error || self->discarded_ > 2 * self->parts_.limits.body_bytes ? self->close() : self->discard();
-    });
+    error || discarded_ > 2 * parts_.limits.body_bytes ? close() : read_some(&Connection::discard);
   }
 
   HttpServer::Parts& parts_;
@@ -385,7 +403,7 @@ void HttpServer::Parts::stop() {
   acceptor.close(ignored);
   pause.cancel();
   ++stops;
-  for (Connection* connection : std::list<Connection*>(idle)) connection->close();
+  for (Connection* connection : std::list<Connection*>(idle)) connection->stop();
   if (stops > 1)
     for (Connection* connection : std::unordered_set<Connection*>(all)) connection->gone();
   rest_when_done();

@@ -41,9 +41,12 @@ class Exchange {
 
 /// How much a client may cost before it has asked for anything.
 struct HttpLimits {
-  index_t connections = 4096;  ///< beyond, the one that has been idle for longest is closed
+  index_t connections = 4096;  ///< beyond, the one that has sent no whole request for longest is closed
   index_t header_bytes = 16 << 10, body_bytes = 1 << 20;
-  std::chrono::milliseconds header_time{10'000};  ///< to send all headers, and between two requests
+  /// Without a byte of a request. Clients send the next one on a connection that they have; if it is closed just then, that
+  /// request gets no answer. So they must be the first to close: Go's keep one for 90 s, curl for 118.
+  std::chrono::milliseconds idle_time{300'000};
+  std::chrono::milliseconds header_time{10'000};  ///< from a request's first byte to the end of its headers
   std::chrono::milliseconds body_time{30'000};    ///< to send all of a body
   std::chrono::milliseconds write_time{30'000};   ///< to take in what was written
   index_t unread_bytes = 16 << 20;                ///< of an answer that a client may leave waiting
