@@ -88,28 +88,21 @@ void read_stream_options(Request& request, const Json& value) {
   request.stream_usage = value.has("include_usage") && value.at("include_usage").flag();
 }
 
-bool is_number(const Json& value, double number) { return value.is_number() && value.number() == number; }
-
 /// A field that is not supported may still be there, with a value that asks for nothing.
-template <class IsNothing>
-void allow_only(const Json& value, IsNothing is_nothing) {
+template <bool (*is_nothing)(const Json&)>
+void only(Request&, const Json& value) {
   if (!is_nothing(value)) throw RequestError(400, "unsupported_field", value.where() + " is not supported");
 }
 
-void number_0(Request&, const Json& value) { allow_only(value, [](const Json& v) { return is_number(v, 0); }); }
-void number_1(Request&, const Json& value) { allow_only(value, [](const Json& v) { return is_number(v, 1); }); }
-void flag_false(Request&, const Json& value) { allow_only(value, [](const Json& v) { return v.is_flag() && !v.flag(); }); }
-void empty(Request&, const Json& value) {
-  allow_only(value, [](const Json& v) {
-    return (v.is_array() && v.length() == 0) || (v.is_object() && v.keys().empty()) || (v.is_text() && v.text().empty());
-  });
+bool number_0(const Json& value) { return value.is_number() && value.number() == 0; }
+bool number_1(const Json& value) { return value.is_number() && value.number() == 1; }
+bool flag_false(const Json& value) { return value.is_flag() && !value.flag(); }
+bool word_none(const Json& value) { return value.is_text() && value.text() == "none"; }
+bool empty(const Json& v) {
+  return (v.is_array() && v.length() == 0) || (v.is_object() && v.keys().empty()) || (v.is_text() && v.text().empty());
 }
-bool is_word(const Json& value, std::string_view word) { return value.is_text() && value.text() == word; }
-void word_none(Request&, const Json& value) { allow_only(value, [](const Json& v) { return is_word(v, "none"); }); }
-void plain_text(Request&, const Json& value) {
-  allow_only(value, [](const Json& v) {
-    return v.is_object() && v.keys().size() == 1 && v.contains("type") && is_word(v.at("type"), "text");
-  });
+bool plain_text(const Json& v) {
+  return v.is_object() && v.keys().size() == 1 && v.has("type") && v.at("type").is_text() && v.at("type").text() == "text";
 }
 void ignored(Request&, const Json&) {}
 
@@ -140,19 +133,19 @@ const Field fields[] = {
     {"stream_options", {}, read_stream_options},
     // Known, and not done: allowed where they ask for nothing.
     // [harmless]
-    {"frequency_penalty", {}, number_0},
-    {"presence_penalty", {}, number_0},
-    {"repetition_penalty", {}, number_1},
-    {"best_of", Api::completions, number_1},
-    {"echo", Api::completions, flag_false},
+    {"frequency_penalty", {}, only<number_0>},
+    {"presence_penalty", {}, only<number_0>},
+    {"repetition_penalty", {}, only<number_1>},
+    {"best_of", Api::completions, only<number_1>},
+    {"echo", Api::completions, only<flag_false>},
     // [harmless]
-    {"suffix", Api::completions, empty},
-    {"logit_bias", {}, empty},
-    {"tools", Api::chat, empty},
-    {"tool_choice", Api::chat, word_none},
-    {"functions", Api::chat, empty},
-    {"function_call", Api::chat, word_none},
-    {"response_format", {}, plain_text},
+    {"suffix", Api::completions, only<empty>},
+    {"logit_bias", {}, only<empty>},
+    {"tools", Api::chat, only<empty>},
+    {"tool_choice", Api::chat, only<word_none>},
+    {"functions", Api::chat, only<empty>},
+    {"function_call", Api::chat, only<word_none>},
+    {"response_format", {}, only<plain_text>},
     // Notes of the client to itself, or to a service behind an account: no answer depends on them.
     {"user", {}, ignored},
     {"metadata", {}, ignored},

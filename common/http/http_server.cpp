@@ -56,7 +56,6 @@ struct HttpServer::Parts : std::enable_shared_from_this<Parts> {
   std::list<Connection*> idle;  // of whom no whole request has come yet; the longest idle first
   std::unordered_set<Connection*> all;
   int stops = 0;
-  bool running = false;
   net::io_context loop{1};  // all of the above belongs to the thread that runs it
   tcp::acceptor acceptor{loop};
   net::steady_timer pause{loop};
@@ -67,7 +66,6 @@ struct HttpServer::Parts : std::enable_shared_from_this<Parts> {
   bool close_longest_idle();
   void stop();
   void wait_for_signal();
-  void rest_when_done();
 };
 
 namespace {
@@ -124,7 +122,6 @@ class Connection : public std::enable_shared_from_this<Connection> {
   ~Connection() {
     leave_idle();
     parts_.all.erase(this);
-    parts_.rest_when_done();
   }
 
   void await_request() {
@@ -406,7 +403,6 @@ void HttpServer::Parts::stop() {
   for (Connection* connection : std::list<Connection*>(idle)) connection->stop();
   if (stops > 1)
     for (Connection* connection : std::unordered_set<Connection*>(all)) connection->gone();
-  rest_when_done();
 }
 
 void HttpServer::Parts::wait_for_signal() {
@@ -415,12 +411,6 @@ void HttpServer::Parts::wait_for_signal() {
     wait_for_signal();
     stop();
   });
-}
-
-/// A wait for signals would keep the loop going.
-void HttpServer::Parts::rest_when_done() {
-  ErrorCode ignored;
-  if (running && stops > 0 && all.empty()) signals.cancel(ignored);
 }
 
 HttpServer::HttpServer(const std::string& address, unsigned short port, HttpLimits limits, Gate gate, Handler handler)
@@ -448,10 +438,8 @@ HttpServer::~HttpServer() {
 unsigned short HttpServer::port() const { return parts_->acceptor.local_endpoint().port(); }
 
 void HttpServer::run() {
-  parts_->running = true;
   parts_->accept();
-  parts_->loop.run();
-  parts_->running = false;
+  while (parts_->stops == 0 || !parts_->all.empty()) parts_->loop.run_one();  // a wait for signals goes on for ever
 }
 
 void HttpServer::stop() {
