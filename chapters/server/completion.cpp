@@ -19,10 +19,6 @@ std::string new_id() {
 
 double seconds(std::chrono::steady_clock::duration time) { return std::chrono::duration<double>(time).count(); }
 
-StopStrings prepared(const std::vector<std::string>& texts) {
-  return std::make_shared<const std::vector<StopString>>(texts.begin(), texts.end());
-}
-
 /// As a client sees a token alone: half a character is U+FFFD, and an id without a token is nothing.
 std::string text_of(const Tokenizer& tokenizer, Token token) {
   try {
@@ -47,7 +43,7 @@ Completion::Completion(std::shared_ptr<Exchange> client, CompletionRequest reque
   const bool chat = request_.api == Api::chat;
   envelope_ = {request_.api, request_.stream, request_.logprobs.has_value(), (chat ? "chatcmpl-" : "cmpl-") + new_id(),
                model_.name, seconds_since_1970()};
-  const StopStrings stops = prepared(request_.stop);
+  const StopStrings stops = std::make_shared<const std::vector<StopString>>(request_.stop.begin(), request_.stop.end());
   open_ = request_.prompts.size() * request_.answers;
   for (index_t i = 0; i < open_; ++i) choices_.push_back({AnswerText(model_.tokenizer, stops)});
 }

@@ -25,10 +25,9 @@ using tcp = net::ip::tcp;
 /// Every connection takes a file; some are left for the rest of the program.
 index_t connections_allowed(index_t wanted) {
   rlimit files{};
-  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return std::min<index_t>(wanted, 256);
+  getrlimit(RLIMIT_NOFILE, &files);
   files.rlim_cur = files.rlim_max;
   setrlimit(RLIMIT_NOFILE, &files);
-  getrlimit(RLIMIT_NOFILE, &files);
   constexpr index_t others = 64;
   return std::min<index_t>(wanted, files.rlim_cur > 2 * others ? files.rlim_cur - others : others);
 }
@@ -127,14 +126,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void await_request() {
     if (parts_.stops > 0) return close();
     idle_ = parts_.idle.insert(parts_.idle.end(), this);
-    if (buffer_.size() > 0) return read_header();
+    if (buffer_.size() > 0) return read_header({});
     stream_.expires_after(parts_.limits.idle_time);
-    read_some(&Connection::request_begins);
+    read_some(&Connection::read_header);
   }
-  /// Closes, if it has asked for nothing.
-  void stop() {
-    if (!client_) close();
-  }
+  /// Closes, unless the headers of a request have been read: that one is answered.
+  void stop() { return client_ ? void() : close(); }
   void close() {
     leave_idle();
     closed_ = true;
@@ -196,11 +193,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     });
   }
 
-  void request_begins(ErrorCode error) {
-    if (!failed(error)) read_header();
-  }
-
-  void read_header() {
+  void read_header(ErrorCode error) {
+    if (failed(error)) return;
     parser_.emplace();
     parser_->header_limit(static_cast<std::uint32_t>(parts_.limits.header_bytes));
     parser_->body_limit(parts_.limits.body_bytes);
