@@ -270,7 +270,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     watching_ = false;
     if (closed_) return;
     if (!client_) return after_answer();
-    if (error || buffer_.size() > parts_.limits.header_bytes + parts_.limits.body_bytes) return gone();
+    const std::size_t whole_request = parts_.limits.header_bytes + parts_.limits.body_bytes;
+    if (error || buffer_.size() > whole_request) return gone();
     watch();
   }
   // [watch]
