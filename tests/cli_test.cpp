@@ -143,6 +143,23 @@ TEST_CASE("inputs of layers: a format of the book's, with weights in bf16", "[cl
   CHECK(json_of({"bench", "--model", f32.path().string(), "--prompt-tokens", "3", "--new-tokens", "2", "--json"}).at("inputs").text() == "f32");
 }
 
+TEST_CASE("pack keeps the packed weights beside the model, and answers stay the same", "[cli]") {
+  const TemporaryDirectory directory;
+  for (const char* file : {"config.json", "model.safetensors", "tokenizer.json"})
+    std::filesystem::copy_file(std::filesystem::path(KV_DATA) / "tiny-mla" / file, directory.path() / file);
+  const std::string model = directory.path().string(), kept = (directory.path() / "packed.kvbook").string();
+  const Words generate{"generate", "--model", model, "--prompt", "Once", "--max-new-tokens", "12"};
+  const std::string before = output_of(generate);
+  CHECK(output_of({"pack", "--model", model}).starts_with(kept + ": "));
+  CHECK(std::filesystem::exists(kept));
+  CHECK(output_of(generate) == before);
+  std::filesystem::resize_file(kept, 1000);
+  CHECK(holds(failure_of(generate, 1), kept));
+  CHECK(output_of({"pack", "--model", model}).starts_with(kept + ": "));
+  CHECK(output_of(generate) == before);
+  CHECK(holds(failure_of({"pack", "--model", model + "/none"}, 1), "/none"));
+}
+
 TEST_CASE("a wrong command line: exit code 2, one line that names the word", "[cli]") {
   const auto usage = [](const Words& words) { return failure_of(words, 2); };
   CHECK(holds(usage({}), "--help"));
