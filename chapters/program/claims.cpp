@@ -17,8 +17,8 @@ namespace {
 using enum Verdict;
 
 constexpr const char *gqa = "tiny-gqa", *mla = "tiny-mla", *needle = "needle", *llama = "configs/llama-3-8b",
-*qwen = "configs/qwen3-30b-a3b",
-                     *lite = "configs/deepseek-v2-lite", *v2 = "configs/deepseek-v2", *v3 = "configs/deepseek-v3";
+                     *qwen = "configs/qwen3-30b-a3b", *lite = "configs/deepseek-v2-lite", *v2 = "configs/deepseek-v2",
+                     *v3 = "configs/deepseek-v3";
 
 double real(std::size_t number) { return static_cast<double>(number); }
 
