@@ -35,11 +35,12 @@ index_t PageTable::needed(const Batch& batch) const {
 bool PageTable::has_room(const Batch& batch) const {
   index_t count = needed(batch);
   if (count <= pool_.free()) return true;
-  // --- yours ---
-  // For rows position ... position+rows-1 of every segment: give back what no layer sees any more, make the pages that
-  // will be written its own, take the missing ones.
-  throw std::logic_error("exercise 09 page_table: taking pages is yours to write");
-  // --- end ---
+  for (const Segment& segment : batch) {  // what a window no longer shows goes back first
+    const PageList& pages = entries_.at(segment.sequence).pages;
+    for (index_t i = pages.given_back; i < unseen_pages(segment.position) && count > 0; ++i)
+      if (pool_.references(pages[i]) == 1) --count;
+  }
+  return count <= available();
 }
 
 void PageTable::require_room(const Batch& batch) const {
@@ -50,15 +51,11 @@ void PageTable::require_room(const Batch& batch) const {
 
 void PageTable::reserve(const Batch& batch) {
   require_room(batch);
-  for (const Segment& segment : batch)
-    give_back_unseen(entries_[segment.sequence], segment.position);
-  for (const Segment& segment : batch) {
-    PageList& pages = entries_[segment.sequence].pages;
-    const index_t end = pages_for(segment.position + segment.rows);
-    for (index_t i = segment.position / sizes_.rows; i < std::min(end, pages.end()); ++i)
-      make_own(pages[i]);
-    while (pages.end() < end) pages.pages.push_back(take());
-  }
+  // --- yours ---
+  // For rows position ... position+rows-1 of every segment: give back what no layer sees any more, make the pages that
+  // will be written its own, take the missing ones.
+  throw std::logic_error("exercise 09 page_table: taking pages is yours to write");
+  // --- end ---
 }
 
 /// Copy on write.
