@@ -1,5 +1,5 @@
 // An exercise, in place of chapters/01_uncached_attention/attend_shared.cpp: see exercises.md
-// Tests: 01_uncached_attention_test
+// Tests: 01_uncached_attention_test 01_row_source_test
 #include "chapters/01_uncached_attention/attend_shared.hpp"
 
 #include <vector>

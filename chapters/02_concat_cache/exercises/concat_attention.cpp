@@ -1,5 +1,5 @@
 // An exercise, in place of chapters/02_concat_cache/concat_attention.cpp: see exercises.md
-// Tests: 02_concat_cache_test
+// Tests: 02_concat_cache_test 07_windowed_checkpoints_test
 #include "chapters/02_concat_cache/concat_attention.hpp"
 
 #include "chapters/01_uncached_attention/attend.hpp"

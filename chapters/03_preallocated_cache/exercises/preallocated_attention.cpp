@@ -1,5 +1,5 @@
 // An exercise, in place of chapters/03_preallocated_cache/preallocated_attention.cpp: see exercises.md
-// Tests: 03_preallocated_cache_test
+// Tests: 03_preallocated_cache_test 07_windowed_checkpoints_test
 #include "chapters/03_preallocated_cache/preallocated_attention.hpp"
 
 #include "chapters/01_uncached_attention/attend.hpp"
