@@ -655,7 +655,7 @@ TEST_CASE("clusters: the others' shared memory, and arrivals there", "[cuda]") {
 }
 
 TEST_CASE("clusters: a box that is fetched once for all blocks", "[cuda]") {
-  if (!can(device_properties().has_tma(), "clusters")) return;
+  if (!can(device_properties().has_wgmma(), "multicast copies")) return;
   const int cluster = GENERATE(1, 2, 4);
   CAPTURE(cluster);
   std::vector<bf16> in(4 * 64 * 64);

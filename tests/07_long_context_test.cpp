@@ -158,6 +158,18 @@ TEST_CASE("a ring holds its window and a piece more, however long the text", "[r
   CHECK(whole.state_bytes().allocated == 50 * row_bytes);
 }
 
+TEST_CASE("a ring that is cut among its sinks keeps them, and behind them what has not been overwritten", "[ring]") {
+  const index_t sinks = 4, window = 8, slots = window - 1 + ring_piece;
+  for (const index_t length : {sinks + slots, sinks + slots + 1, index_t{400}})
+    for (const index_t cut : {index_t{0}, index_t{1}, sinks, sinks + 1, sinks + window - 1}) {
+      RingCache cache({.heads = 1, .key_width = 2, .value_offset = 2, .value_width = 2}, window, sinks, 500);
+      const Tensor<3> rows = random_tensor<3>({length, 1, 2}, 5);
+      cache.append(rows, rows, 0, length);
+      CAPTURE(length, cut);
+      CHECK(cache.truncate(cut) == (cut <= sinks || length <= sinks + slots ? cut : 0));
+    }
+}
+
 TEST_CASE("a ring that is cut keeps its rows while the window before the cut is whole, or none", "[ring]") {
   const index_t window = 20, length = 700;
   const RandomProjection heads = heads_with_window(window);

@@ -57,7 +57,7 @@ index_t RingCache::truncate(index_t length) {
       length_ > sinks_ + ring_ ? length_ - ring_ : 0;  // rows below this, but for the sinks
   length_ = std::min(length_, length);
   const index_t seen_from = std::max(mask()(0).first, sinks_);
-  return length_ = seen_from >= overwritten ? length : 0;
+  return length_ = seen_from >= overwritten || length <= sinks_ ? length : 0;
 }
 // [truncate]
 

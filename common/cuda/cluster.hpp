@@ -69,10 +69,10 @@ __device__ inline void mbarrier_arrive_in_block(mbarrier* barrier, int rank, Whe
 }
 
 /// tma_load to the same place in each block whose rank is a bit of `ranks`. Each one's barrier, at the place of `barrier`,
-/// counts its bytes, so each must expect them.
+/// counts its bytes, so each must expect them. sm_90a alone: some later processors have no fast way for it, and ptxas then refuses it.
 __device__ inline void tma_load_multicast(bf16* shared, const TensorMap* map, mbarrier* barrier, int column, int row,
                                           unsigned ranks, Where where = Where::current()) {
-#if ON_GPU_TMA
+#if ON_GPU_WGMMA
   asm volatile(
       "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
       "[%0], [%1, {%3, %4}], [%2], %5;" ::"r"(shared_address(shared)),

@@ -51,7 +51,7 @@ const RowBlock& RingCache::block(index_t g, index_t first, index_t count) const 
 index_t RingCache::truncate(index_t length) {
   require_held(length, length_);
   // --- yours ---
-  // length_ = length if the next token still finds all that it sees, else 0. @return length_
+  // length_ = length if the next token still finds all that it sees, be it sinks alone, else 0. @return length_
   throw std::logic_error("exercise 07 ring_cache: truncate is yours to write");
   // --- end ---
 }
