@@ -79,6 +79,21 @@ TEST_CASE("packed weights: every number format", "[pack]") {
   CHECK(exact(logits(files.path()), before));
 }
 
+TEST_CASE("packed weights: every architecture, and fp8 with its blocks of scales", "[pack]") {
+  for (const auto& model : fs::directory_iterator(fs::path(KV_GOLDEN) / "models")) {
+    CAPTURE(model.path().filename());
+    const TemporaryDirectory directory;
+    fs::copy(model.path(), directory.path());
+    const Tensor<2> before = logits(directory.path());
+    index_t packed = 0;
+    keep(directory.path());
+    const Checkpoint checkpoint(directory.path());
+    checkpoint.on_packed([&](std::size_t) { ++packed; });
+    CHECK(exact(whole_logits(checkpoint, find_stage("uncached"), random_tokens(20, model_sizes(checkpoint.config()).vocabulary, 3)), before));
+    CHECK(packed == 0);
+  }
+}
+
 TEST_CASE("packed weights: integers with their scales", "[pack]") {
   const TemporaryDirectory directory;
   const fs::path rounded = directory.path() / "rounded";

@@ -81,9 +81,10 @@ void add_visible(const Tile& tile, const CausalMask& mask, index_t held, List<Vi
   }
 }
 
-/// The queries of a piece, a tile for each key/value head, with room for what they mix. Good until this thread gathers again.
-std::span<const SharedQueries> gather(const Work& work, index_t piece, const Tensor<3>& queries, const Tensor<3>& sink_queries,
-                                      const RowSource& rows, const CausalMask& mask, float scale) {
+/// The queries of a piece, a tile for each key/value head, with room for what they mix. Good until this thread asks again.
+std::span<const SharedQueries> shared_queries(const Work& work, index_t piece, const Tensor<3>& queries,
+                                              const Tensor<3>& sink_queries, const RowSource& rows, const CausalMask& mask,
+                                              float scale) {
   thread_local Scratch scratch;
   thread_local List<Visible> visible;
   thread_local List<SharedQueries> shared;
@@ -125,7 +126,7 @@ Tensor<3> attend(const Tensor<3>& queries, const Tensor<3>& sink_queries, const 
   const Work work{T, H / G, G};
   parallel_for(work.count(), 1, [&](index_t first, index_t last) {
     for (index_t i = first; i < last; ++i) {
-      const std::span shared = gather(work, i, queries, sink_queries, rows, mask, scale);
+      const auto shared = shared_queries(work, i, queries, sink_queries, rows, mask, scale);
       attend_shared(shared, rows);
       const SharedQueries* next = shared.data();
       work.for_each_tile(i, [&](const Tile& tile) { scatter((next++)->out, tile, output); });

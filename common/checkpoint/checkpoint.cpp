@@ -291,11 +291,9 @@ std::vector<MatrixView> Checkpoint::matrices(std::string_view name, index_t coun
 /// Its pages may leave memory; those of a slice with what lies between its rows, which is read again when it is needed.
 void Checkpoint::Files::drop(const MatrixView& matrix) const {
   if (matrix.rows == 0 || matrix.columns == 0) return;
-  const auto* const begin = static_cast<const std::byte*>(matrix.data);
   const index_t extent = (matrix.rows - 1) * matrix.row_stride + (matrix.columns - 1) * matrix.column_stride + 1;
-  for (const auto& [name, file] : shards)
-    if (const std::span all = file->bytes(); !std::less<>()(begin, all.data()) && std::less<>()(begin, all.data() + all.size()))
-      file->drop({begin, extent * element_size(matrix.type)});
+  if (const auto shard = shard_with(shards, matrix.data); shard != shards.end())
+    shard->second->drop({static_cast<const std::byte*>(matrix.data), extent * element_size(matrix.type)});
 }
 
 /// As it is kept, or packed now.
@@ -305,17 +303,16 @@ Linear Checkpoint::Files::packed(const LinearView& map) {
   if (!bytes.empty()) return Linear(map, bytes, *kept);
   Linear linear(map);
   drop(map.weight);  // or all weights would be in memory twice
+  if (report_packed) report_packed(map.weight.rows * map.weight.columns * element_size(map.weight.type));
   return linear;
 }
 
 std::shared_ptr<const Linear> Checkpoint::pack(const LinearView& map) const {
-  const MatrixView& weight = map.weight;
   const std::lock_guard lock(files_->packing);
   std::weak_ptr<const Linear>& known = files_->linears[map];
   if (auto linear = known.lock()) return linear;
   auto linear = std::make_shared<const Linear>(files_->packed(map));
   known = linear;
-  if (files_->report_packed) files_->report_packed(weight.rows * weight.columns * element_size(weight.type));
   return linear;
 }
 

@@ -72,7 +72,7 @@ class Checkpoint {
   /// look at the weights. @see packed_weights.hpp
   std::filesystem::path keep_packed(const std::vector<MatrixView>& matrices, const std::function<void(const MatrixView&)>& on_matrix) const;
 
-  /// Calls `report` whenever pack() has packed another matrix, with its bytes. An empty function ends it.
+  /// Calls `report` whenever pack() has packed another matrix, with its bytes; not for one that it found packed in a file. An empty function ends it.
   /// It is called under a lock and must not call pack().
   void on_packed(std::function<void(std::size_t bytes)> report) const;
 

@@ -1,7 +1,7 @@
 #include "common/checkpoint/packed_weights.hpp"
 
+#include <algorithm>
 #include <cstring>
-#include <set>
 
 #include "common/checkpoint/fingerprint.hpp"
 #include "common/checkpoint/safetensors_writer.hpp"
@@ -29,15 +29,12 @@ std::string sources(const Shards& shards) {
 
 /// "model.safetensors 4096 bf16 1408 2048 2048 1"; empty for a matrix that lies elsewhere.
 std::string key(const MatrixView& matrix, const Shards& shards) {
-  const auto* const data = static_cast<const std::byte*>(matrix.data);
-  for (const auto& [name, file] : shards) {
-    const std::span all = file->bytes();
-    if (std::less<>()(data, all.data()) || !std::less<>()(data, all.data() + all.size())) continue;
-    std::string text = name + " " + std::to_string(data - all.data()) + " " + std::string(kv::name(matrix.type));
-    for (const index_t size : {matrix.rows, matrix.columns, matrix.row_stride, matrix.column_stride}) text += " " + std::to_string(size);
-    return text;
-  }
-  return {};
+  const auto shard = shard_with(shards, matrix.data);
+  if (shard == shards.end()) return {};
+  const std::ptrdiff_t offset = static_cast<const std::byte*>(matrix.data) - shard->second->bytes().data();
+  std::string text = shard->first + " " + std::to_string(offset) + " " + std::string(name(matrix.type));
+  for (const index_t size : {matrix.rows, matrix.columns, matrix.row_stride, matrix.column_stride}) text += " " + std::to_string(size);
+  return text;
 }
 
 std::string_view text(std::span<const std::byte> bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
@@ -45,6 +42,13 @@ std::string_view text(std::span<const std::byte> bytes) { return {reinterpret_ca
 StoredTensor stored(std::string name, std::size_t bytes) { return {std::move(name), "U8", {bytes}, 0, bytes}; }
 
 }  // namespace
+
+Shards::const_iterator shard_with(const Shards& shards, const void* address) {
+  return std::ranges::find_if(shards, [=](const auto& shard) {
+    const std::span all = shard.second->bytes();
+    return !std::less<>()(address, all.data()) && std::less<>()(address, all.data() + all.size());
+  });
+}
 
 PackedWeights::PackedWeights(const fs::path& file) : file_(file) {
   for (const StoredTensor& tensor : safetensors_contents(file_.bytes(), file.string()))

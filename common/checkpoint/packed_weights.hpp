@@ -20,6 +20,9 @@ namespace kv {
 /// The files of a checkpoint by name.
 using Shards = std::map<std::string, std::unique_ptr<MappedFile>>;
 
+/// The one that holds this address, or the end.
+Shards::const_iterator shard_with(const Shards& shards, const void* address);
+
 class PackedWeights {
  public:
   /// Null when the directory has none.  @throws Error when it was made from other files than these, or is damaged

@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// What Hopper adds: clusters, mbarrier and TMA (sm_90), wgmma and register budgets (sm_90a). On other GPUs these trap.
+/// What Hopper adds: clusters, mbarrier and TMA (sm_90), wgmma, register budgets and multicast copies (sm_90a). On other GPUs these trap.
 #include "common/cuda/cluster.hpp"
 #include "common/cuda/device.hpp"
 #include "common/cuda/mbarrier.hpp"

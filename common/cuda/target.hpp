@@ -5,7 +5,7 @@
 ///   ON_GPU        nvcc, code for a GPU
 ///   ON_CPU        a C++ compiler, code for the CPU runtime
 ///   ON_GPU_TMA    a GPU with mbarrier waits and TMA (sm_90 and later)
-///   ON_GPU_WGMMA  a GPU with wgmma and setmaxnreg (sm_90a alone)
+///   ON_GPU_WGMMA  a GPU with wgmma, setmaxnreg and multicast copies (sm_90a alone)
 /// In nvcc's reading for the host all are 0. A primitive that a GPU lacks traps there, so every file compiles for every
 /// architecture; the host chooses kernels by device_properties().
 #include <cstddef>

@@ -28,6 +28,7 @@ index_t connections_allowed(index_t wanted) {
   getrlimit(RLIMIT_NOFILE, &files);
   files.rlim_cur = files.rlim_max;
   setrlimit(RLIMIT_NOFILE, &files);
+  getrlimit(RLIMIT_NOFILE, &files);  // it may have been refused
   constexpr index_t others = 64;
   return std::min<index_t>(wanted, files.rlim_cur > 2 * others ? files.rlim_cur - others : others);
 }

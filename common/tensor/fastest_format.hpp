@@ -5,7 +5,7 @@
 namespace kv {
 
 /// The format in which the rows of a prompt pass a layer with weights in bf16 soonest on this machine, with the threads in use: all
-/// are tried, which takes about a tenth of a second. Its bits are those of the format; which one it is depends on the machine.
+/// are tried, a few times each. Its bits are those of the format; which one it is depends on the machine.
 InputFormat fastest_input_format();
 
 }  // namespace kv

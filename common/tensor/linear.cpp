@@ -257,7 +257,7 @@ struct Linear::Panels {
       : type(type), inputs(inputs), outputs(outputs), own(count() * panel_bytes()) {}
   Panels(const MatrixView& weight, const std::byte* packed, std::shared_ptr<const void> owner)
       : type(weight.type), inputs(weight.columns), outputs(weight.rows), owner(std::move(owner)), data(packed) {}
-  /// @throws as Linear's constructor
+  /// @throws std::invalid_argument for scales that do not belong to the number format
   void take_scales(const MatrixView& weight, const VectorView& bias);
 
   index_t count() const { return blocks(outputs, panel_width); }
@@ -311,7 +311,6 @@ void Linear::Panels::take_scales(const MatrixView& weight, const VectorView& bia
     throw std::invalid_argument("Linear: block scales belong to f8_e4m3, not to " + std::string(name(weight.type)));
   if (weight.row_scales && weight.type != DType::i8)
     throw std::invalid_argument("Linear: row scales belong to i8, not to " + std::string(name(weight.type)));
-  require_format(input_format(), type, weight.where);
   const index_t input_blocks = blocks(inputs, scale_block);
   if (type == DType::f8_e4m3) scales.assign(count() * input_blocks, 1.0f);
   if (type == DType::i8) scales.assign(outputs, 1.0f);
@@ -327,6 +326,7 @@ Linear::Linear(const LinearView& map)
   const Tensor<2> wide = cuts_blocks(map.weight) ? widened(map.weight) : Tensor<2>();
   const MatrixView weight = cuts_blocks(map.weight) ? view(wide) : map.weight;
   panels_->take_scales(weight, map.bias);
+  require_format(input_format(), panels_->type, weight.where);
   const auto pack = [&](index_t first, index_t last) {
     for (index_t p = first; p < last; ++p) {
       // Looked at while they come into the second cache, and packed from there.
@@ -342,6 +342,7 @@ Linear::Linear(const LinearView& map, std::span<const std::byte> packed, std::sh
   if (cuts_blocks(map.weight) || packed.size() != packed_bytes(map.weight))
     throw std::invalid_argument("Linear: these are not the packed weights of such a matrix");
   panels_->take_scales(map.weight, map.bias);
+  require_format(input_format(), panels_->type, map.weight.where);
 }
 
 std::size_t Linear::packed_bytes(const MatrixView& weight) {
@@ -359,7 +360,6 @@ index_t Linear::outputs() const { return panels_->outputs; }
 DType Linear::type() const { return panels_->type; }
 std::span<const std::byte> Linear::packed() const { return {panels_->data, panels_->count() * panels_->panel_bytes()}; }
 std::size_t Linear::bytes() const { return packed().size() + panels_->scales.size() * sizeof(float); }
-
 
 Tensor<2> Linear::operator()(const Tensor<2>& x) const {
   const index_t N = x.shape(0);

@@ -15,6 +15,19 @@ set(KV_AVX512_FLAGS -mavx512f -mavx512bw -mavx512dq -mavx512vl ${KV_AVX2_FLAGS})
 if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
   list(APPEND KV_AVX512_FLAGS -Wno-uninitialized -Wno-maybe-uninitialized)  # GCC 12 warns about its own header
 endif()
+
+# kv_matrix_kernels(SOURCE DEFINITION FLAG...): kernels on instructions beyond AVX-512, where the compiler knows them.
+function(kv_matrix_kernels source definition)
+  string(REPLACE ";" " " flags "${ARGN}")
+  check_cxx_compiler_flag("${flags}" HAVE_${definition})
+  if(HAVE_${definition})
+    target_sources(kv_common_tensor_simd PRIVATE ${PROJECT_SOURCE_DIR}/common/tensor/simd/${source}.cpp)
+    set_source_files_properties(common/tensor/simd/${source}.cpp PROPERTIES
+      COMPILE_OPTIONS "${KV_KERNEL_FLAGS};${KV_AVX512_FLAGS};${ARGN}")
+    set_property(SOURCE common/tensor/simd/matrix_instructions.cpp APPEND PROPERTY COMPILE_DEFINITIONS ${definition})
+  endif()
+endfunction()
+
 check_cxx_compiler_flag("-mavx512f -mavx512vl -mfma -mf16c" KV_HAVE_X86_FLAGS)
 if(KV_HAVE_X86_FLAGS AND CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   target_sources(kv_common_tensor_simd PRIVATE
@@ -24,18 +37,6 @@ if(KV_HAVE_X86_FLAGS AND CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$"
   set_source_files_properties(common/tensor/simd/kernels_avx512.cpp PROPERTIES
     COMPILE_OPTIONS "${KV_KERNEL_FLAGS};${KV_AVX512_FLAGS}")
   set_source_files_properties(common/tensor/simd/instruction_set.cpp PROPERTIES COMPILE_DEFINITIONS KV_X86_KERNELS)
-  check_cxx_compiler_flag("-mamx-tile -mamx-bf16" KV_HAVE_AMX_FLAGS)
-  if(KV_HAVE_AMX_FLAGS)
-    target_sources(kv_common_tensor_simd PRIVATE common/tensor/simd/tiles_amx.cpp)
-    set_source_files_properties(common/tensor/simd/tiles_amx.cpp PROPERTIES
-      COMPILE_OPTIONS "${KV_KERNEL_FLAGS};${KV_AVX512_FLAGS};-mamx-tile;-mamx-bf16")
-    set_property(SOURCE common/tensor/simd/matrix_instructions.cpp APPEND PROPERTY COMPILE_DEFINITIONS KV_AMX_KERNELS)
-  endif()
-  check_cxx_compiler_flag("-mavx512bf16" KV_HAVE_BF16_FLAGS)
-  if(KV_HAVE_BF16_FLAGS)
-    target_sources(kv_common_tensor_simd PRIVATE common/tensor/simd/pairs_avx512_bf16.cpp)
-    set_source_files_properties(common/tensor/simd/pairs_avx512_bf16.cpp PROPERTIES
-      COMPILE_OPTIONS "${KV_KERNEL_FLAGS};${KV_AVX512_FLAGS};-mavx512bf16")
-    set_property(SOURCE common/tensor/simd/matrix_instructions.cpp APPEND PROPERTY COMPILE_DEFINITIONS KV_BF16_KERNELS)
-  endif()
+  kv_matrix_kernels(tiles_amx KV_AMX_KERNELS -mamx-tile -mamx-bf16)
+  kv_matrix_kernels(pairs_avx512_bf16 KV_BF16_KERNELS -mavx512bf16)
 endif()
