@@ -6,6 +6,6 @@ kv_link(kvbook-measure "" kv_cuda_cpu ${KV_MEASURE_SOURCES})
 
 # The tables of chapter 6: memory traffic is counted by a build of its own.
 file(GLOB KV_LADDER_TABLE_SOURCES CONFIGURE_DEPENDS chapters/06_cuda_kernels/ladder/*.cu)
-kv_add_simt_executable(ladder_tables traffic docs/measure/cuda/ladder_tables.cpp tests/support/mla_cases.cpp
-  ${KV_LADDER_TABLE_SOURCES})
+kv_add_simt_executable(ladder_tables traffic docs/measure/cuda/ladder_tables.cpp docs/measure/cuda/ladder_figures.cpp docs/measure/plot.cpp
+  tests/support/mla_cases.cpp ${KV_LADDER_TABLE_SOURCES})
 set_target_properties(ladder_tables PROPERTIES EXCLUDE_FROM_ALL ON)

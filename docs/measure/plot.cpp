@@ -86,28 +86,36 @@ struct Axis {
   }
 };
 
-Axis x_axis(const Plot& plot) {
-  double high = 0;
-  for (const Series& series : plot.series)
-    for (const Point& point : series.points) high = std::max(high, point.x);
-  return {0, high, left, right};
-}
-
-Axis y_axis(const Plot& plot) {
+/// The smallest and the largest of all values.
+std::pair<double, double> range(const Plot& plot, double Point::* value) {
   double low = INFINITY, high = 0;
   for (const Series& series : plot.series)
     for (const Point& point : series.points) {
-      low = std::min(low, point.y);
-      high = std::max(high, point.y);
+      low = std::min(low, point.*value);
+      high = std::max(high, point.*value);
     }
+  return {low, high};
+}
+
+/// Whole powers of ten.
+Axis logarithmic(const Plot& plot, std::pair<double, double> range, double start, double end) {
+  if (!(range.first > 0)) throw std::invalid_argument("plot '" + plot.title + "': a logarithmic axis needs positive values");
+  return {std::pow(10, std::floor(std::log10(range.first))), std::pow(10, std::ceil(std::log10(range.second))), start, end, Scale::logarithmic};
+}
+
+Axis x_axis(const Plot& plot) {
+  const auto all = range(plot, &Point::x);
+  return plot.x_scale == Scale::linear ? Axis{0, all.second, left, right} : logarithmic(plot, all, left, right);
+}
+
+Axis y_axis(const Plot& plot) {
+  const auto [low, high] = range(plot, &Point::y);
   if (plot.y_scale == Scale::linear && low < 0) {
     const double step = tick_step(high - low);
     return {std::floor(low / step) * step, std::ceil(high / step) * step, bottom, top};
   }
   if (plot.y_scale == Scale::linear) return {0, high > 0 ? high * 1.05 : 1, bottom, top};
-  if (!(low > 0)) throw std::invalid_argument("plot '" + plot.title + "': a logarithmic axis needs positive values");
-  return {std::pow(10, std::floor(std::log10(low))), std::pow(10, std::ceil(std::log10(high))), bottom, top,
-          Scale::logarithmic};
+  return logarithmic(plot, {low, high}, bottom, top);
 }
 
 template <class... Values>

@@ -22,10 +22,11 @@ struct Series {
 /// How an axis is divided.
 enum class Scale { linear, logarithmic };
 
-/// A plot of curves over one x axis that starts at 0.
+/// A plot of curves over one x axis that starts at 0, or at a power of ten.
 struct Plot {
   std::string title, x_label, y_label;
   std::vector<Series> series;
+  Scale x_scale = Scale::linear;
   Scale y_scale = Scale::linear;
 };
 

@@ -1,8 +1,8 @@
 /// @file
 /// ladder_tables FOLDER: writes ladder.md, the rungs with what was predicted and, where a file of tests/gpu/verify lies in
 /// FOLDER, what was measured; ladder_times.md, the same in microseconds, GB/s and TFLOP/s; ladder_traffic.md, what each rung
-/// reads, counted on the CPU runtime and by a GPU; and gpu_decode.md, decode with a whole model. A report that did not pass is
-/// refused. Built in the runtime's traffic mode. docs/measure/run calls it.
+/// reads, counted on the CPU runtime and by a GPU; gpu_decode.md, decode with a whole model; and for each device ladder_times_DEVICE.svg
+/// and ladder_roofline_DEVICE.svg. A report that did not pass is refused. Built in the runtime's traffic mode. docs/measure/run calls it.
 #include <algorithm>
 #include <cmath>
 #include <fstream>
@@ -14,6 +14,7 @@
 #include "common/cuda/simt/traffic.hpp"
 #include "common/files/error.hpp"
 #include "common/files/json.hpp"
+#include "docs/measure/cuda/ladder_figures.hpp"
 #include "tests/support/mla_cases.hpp"
 
 namespace {
@@ -39,7 +40,7 @@ struct Measured {
   std::map<int, double> flashmla;                // heads -> the same of FlashMLA, where it was built in
   std::map<std::pair<int, int>, Json> times;     // (rung, heads) -> microseconds, gb_per_s, tflop_per_s; FlashMLA is rung 0
   std::vector<index_t> sectors;                  // that each rung's kernel loads, of traffic_problem(); empty: not counted
-  Json decode;                                   // times of a whole model
+  Json report;
 };
 
 bool is_helper(const std::string& kernel) { return kernel == "schedule_kernel" || kernel == "combine_kernel"; }
@@ -65,7 +66,7 @@ std::vector<Measured> measured_on_gpus(const fs::path& folder) {
                  .flashmla = {},
                  .times = {},
                  .sectors = {},
-                 .decode = report.at("benchmark").at("decode")};
+                 .report = report};
     if (report.has("traffic") && report.at("traffic").is_array()) {
       const Json kernels = report.at("traffic");
       for (index_t i = 0; i < kernels.length(); ++i)
@@ -218,8 +219,9 @@ std::string decode_table(const std::vector<Measured>& runs) {
                      "| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n";
   std::string circumstances;
   for (const Measured& run : runs) {
-    for (index_t i = 0; i < run.decode.length(); ++i) {
-      const Json row = run.decode.at(i);
+    const Json rows = run.report.at("benchmark").at("decode");
+    for (index_t i = 0; i < rows.length(); ++i) {
+      const Json row = rows.at(i);
       if (!row.has("floor_share")) continue;
       text += "| " + run.device + " | " + std::to_string(row.at("batch").integer()) + " | " + std::to_string(row.at("context").integer()) + " | " +
               decimal(row.at("milliseconds_per_step").number(), 2) + " | " + decimal(row.at("tokens_per_s").number(), 0) + " | " +
@@ -237,6 +239,15 @@ void write(const fs::path& file, const std::string& text) {
   if (!(stream << text) || !stream.flush()) throw Error(file.string() + ": cannot be written");
 }
 
+/// "ladder_times_h200.svg"
+void write_figures(const fs::path& folder, const Measured& run) {
+  std::string suffix = "_" + run.device + ".svg";
+  std::ranges::transform(suffix, suffix.begin(), [](unsigned char c) { return std::tolower(c); });
+  const std::string note = "Batch " + std::to_string(batch) + ", context " + std::to_string(context) + ". " + run.circumstances + ".";
+  write(folder / ("ladder_times" + suffix), svg(book::ladder_times(run.report), note));
+  write(folder / ("ladder_roofline" + suffix), svg(book::ladder_roofline(run.report), note));
+}
+
 }  // namespace
 
 int main(int count, char** words) {
@@ -251,6 +262,7 @@ int main(int count, char** words) {
     write(folder / "ladder_times.md", times_table(runs, folder));
     write(folder / "ladder_traffic.md", traffic_table(runs));
     write(folder / "gpu_decode.md", decode_table(runs));
+    for (const Measured& run : runs) write_figures(folder, run);
     return 0;
   } catch (const std::exception& error) {
     std::cerr << "ladder_tables: error: " << error.what() << "\n";
