@@ -3,6 +3,7 @@ import datetime
 import json
 import os
 import pathlib
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -33,15 +34,45 @@ def write(name, head, rows):
         file.write(f'\n<div class="measured">{measured}</div>\n')
 
 
+def draw(name, title, x, y, curves, logarithmic=()):
+    """A figure of curves, each {x: y}."""
+    plot = {"title": title, "x": x, "y": y, "logarithmic": list(logarithmic), "footnote": measured,
+            "curves": {name: sorted(points.items()) for name, points in curves.items()}}
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(plot, file)
+        file.flush()
+        subprocess.run([pathlib.Path(kvbook).with_name("kvbook-draw"), file.name, f"docs/measured/{name}.svg"], check=True)
+
+
+POLICIES = {"continuous, chunks": ["--policy", "continuous"], "whole prompts": ["--policy", "whole-prompts"],
+            "static": ["--policy", "static"], "continuous, no reuse": ["--no-reuse"]}
+RATES = (5, 10, 20, 30, 40)
+ROUNDS = 3
+
+
 def policies():
-    rows = []
-    for rate in ("10", "40", "160"):
-        for name, options in (("continuous, chunks", ["--policy", "continuous"]), ("whole prompts", ["--policy", "whole-prompts"]),
-                              ("static", ["--policy", "static"]), ("continuous, no reuse", ["--no-reuse"])):
-            r = traffic("--rate", rate, "--requests", "96", "--tokens-per-step", "128", *options)
-            rows.append([rate, name, f"{r['new_tokens_per_s']:.0f}", f"{r['ttft_ms_50']:.1f} / {r['ttft_ms_90']:.1f} / {r['ttft_ms_99']:.1f}",
-                         f"{r['tpot_ms_50']:.2f} / {r['tpot_ms_90']:.2f} / {r['tpot_ms_99']:.2f}", f"{100 * r['hit_rate']:.1f}%"])
+    """Rates and policies in turns; of each number the median of the rounds."""
+    runs = {}
+    for _ in range(ROUNDS):
+        for rate in RATES:
+            for name, options in POLICIES.items():
+                of = traffic("--rate", str(rate), "--requests", "96", "--tokens-per-step", "128", *options)
+                for field in of:
+                    if isinstance(of[field], (int, float)):
+                        runs.setdefault((rate, name), {}).setdefault(field, []).append(of[field])
+    found = {key: {field: statistics.median(of) for field, of in fields.items()} for key, fields in runs.items()}
+
+    def at(run, what, digits):
+        return " / ".join(f"{run[f'{what}_ms_{percent}']:.{digits}f}" for percent in (50, 90, 99))
+
+    rows = [[str(rate), name, f"{r['new_tokens_per_s']:.0f}", at(r, "ttft", 1), at(r, "tpot", 2), f"{100 * r['hit_rate']:.1f}%"]
+            for (rate, name), r in found.items() if rate in (10, 20, 40)]
     write("traffic", ["requests/s", "policy", "new tokens/s", "TTFT at 50 / 90 / 99%, ms", "TPOT at 50 / 90 / 99%, ms", "hit rate"], rows)
+    curves = {name: {rate: found[rate, name]["ttft_ms_50"] for rate in RATES} for name in POLICIES}
+    draw("traffic_wait", "How long a request waits for its first token", "requests a second", "median TTFT, ms", curves, ["y"])
+    gain = {"new tokens a second": {rate: found[rate, "continuous, chunks"]["new_tokens_per_s"] / found[rate, "static"]["new_tokens_per_s"] for rate in RATES},
+            "TTFT, 90%": {rate: found[rate, "static"]["ttft_ms_90"] / found[rate, "continuous, chunks"]["ttft_ms_90"] for rate in RATES}}
+    draw("traffic_gain", "Continuous batching against static: times better", "requests a second", "times", gain)
 
 
 def pages():
@@ -69,9 +100,13 @@ def turns():
         file.flush()
         found = traffic("--trace", file.name)["each"]
         again = traffic("--trace", file.name, "--no-reuse")["each"]
-    rows = [[str(i + 1), str(a["prompt_tokens"]), str(a["reused_tokens"]), f"{a['ttft_ms']:.1f}", f"{b['ttft_ms']:.1f}", f"{preallocated(i):.1f}"]
+    alone = [preallocated(i) for i in range(20)]
+    rows = [[str(i + 1), str(a["prompt_tokens"]), str(a["reused_tokens"]), f"{a['ttft_ms']:.1f}", f"{b['ttft_ms']:.1f}", f"{alone[i]:.1f}"]
             for i, (a, b) in enumerate(zip(found, again)) if i + 1 in (1, 2, 5, 10, 15, 20)]
     write("turns", ["turn", "tokens of the prompt", "of these reused", "TTFT with reuse, ms", "without, ms", "a preallocated cache of its own, ms"], rows)
+    draw("turns", "A conversation of 20 turns", "turn", "TTFT, ms", {
+        "with reuse": {i + 1: turn["ttft_ms"] for i, turn in enumerate(found)}, "without": {i + 1: turn["ttft_ms"] for i, turn in enumerate(again)},
+        "preallocated, a cache of its own": {i + 1: ms for i, ms in enumerate(alone)}})
 
 
 pages()

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """to_gguf.py CHECKPOINT OUTPUT.gguf [--type bf16|f16|q8_0] [--layout llama|ik]
 
-Writes a synthetic DeepSeek-V2-Lite checkpoint (see make_synthetic) as GGUF, under the names that llama.cpp and
-ik_llama.cpp give to the tensors of architecture deepseek2. Both layouts carry the two halves of kv_b_proj apart, for absorbed
-attention; layout ik, what ik_llama.cpp's own converter writes, has the whole of it too. The tokenizer is a dummy.
+Writes a synthetic checkpoint (see make_synthetic) of Llama's or of DeepSeek-V2-Lite's shape as GGUF, under the names that llama.cpp
+and ik_llama.cpp give to the tensors of architectures llama and deepseek2. Of the latter both layouts carry the two halves of kv_b_proj
+apart, for absorbed attention; layout ik, what ik_llama.cpp's own converter writes, has the whole of it too. The tokenizer is a dummy.
 
 Needs the packages gguf and numpy. Norms and the router stay in f32, as in the peers' own converters.
 """
@@ -22,6 +22,8 @@ OF_LAYER = {
     "input_layernorm": "attn_norm",
     "post_attention_layernorm": "ffn_norm",
     "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
     "self_attn.kv_a_proj_with_mqa": "attn_kv_a_mqa",
     "self_attn.kv_a_layernorm": "attn_kv_a_norm",
     "self_attn.o_proj": "attn_output",
@@ -67,25 +69,40 @@ def add(writer: gguf.GGUFWriter, name: str, bits: np.ndarray, kind: str) -> None
         writer.add_tensor(name, gguf.quants.quantize(widened(bits), TYPES[kind]), raw_dtype=TYPES[kind])
 
 
-def add_metadata(writer: gguf.GGUFWriter, config: dict, layout: str) -> None:
-    rope = config["rope_scaling"]
-    plain, rotated, value = config["qk_nope_head_dim"], config["qk_rope_head_dim"], config["v_head_dim"]
-    rank, heads = config["kv_lora_rank"], config["num_attention_heads"]
+def add_metadata(writer: gguf.GGUFWriter, config: dict) -> None:
     writer.add_name("synthetic")
     writer.add_block_count(config["num_hidden_layers"])
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
     writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(heads)
+    writer.add_head_count(config["num_attention_heads"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_rope_freq_base(config["rope_theta"])
+    writer.add_vocab_size(config["vocab_size"])
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list([f"t{i}" for i in range(config["vocab_size"])])
+    writer.add_token_types([gguf.TokenType.NORMAL] * config["vocab_size"])
+    writer.add_token_merges(["t 0"])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+
+
+def add_llama_metadata(writer: gguf.GGUFWriter, config: dict) -> None:
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_rope_dimension_count(config["hidden_size"] // config["num_attention_heads"])
+
+
+def add_deepseek_metadata(writer: gguf.GGUFWriter, config: dict, layout: str) -> None:
+    rope = config["rope_scaling"]
+    plain, rotated, value = config["qk_nope_head_dim"], config["qk_rope_head_dim"], config["v_head_dim"]
+    rank, heads = config["kv_lora_rank"], config["num_attention_heads"]
     writer.add_rope_dimension_count(rotated)
     writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
     writer.add_rope_scaling_factor(rope["factor"])
     writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
     writer.add_rope_scaling_yarn_log_mul(0.1 * rope["mscale_all_dim"])
     writer.add_leading_dense_block_count(config["first_k_dense_replace"])
-    writer.add_vocab_size(config["vocab_size"])
     writer.add_q_lora_rank(0)  # queries have no latent; llama.cpp asks all the same unless there are 27 layers
     writer.add_kv_lora_rank(rank)
     if layout == "llama":  # one head of latents, shared by all queries
@@ -105,18 +122,16 @@ def add_metadata(writer: gguf.GGUFWriter, config: dict, layout: str) -> None:
     writer.add_expert_weights_scale(config["routed_scaling_factor"])
     writer.add_expert_weights_norm(config["norm_topk_prob"])
     writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SOFTMAX)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("default")
-    writer.add_token_list([f"t{i}" for i in range(config["vocab_size"])])
-    writer.add_token_types([gguf.TokenType.NORMAL] * config["vocab_size"])
-    writer.add_token_merges(["t 0"])
-    writer.add_bos_token_id(0)
-    writer.add_eos_token_id(1)
 
 
-def add_tensors(writer: gguf.GGUFWriter, checkpoint: Checkpoint, config: dict, kind: str, layout: str) -> None:
-    heads, rank = config["num_attention_heads"], config["kv_lora_rank"]
-    plain, value = config["qk_nope_head_dim"], config["v_head_dim"]
+def paired(bits: np.ndarray, heads: int) -> np.ndarray:
+    """Rows of a head as architecture llama rotates them: halves (i, i + D/2) become pairs (2i, 2i + 1)."""
+    rows, columns = bits.shape
+    return bits.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
+
+
+def add_tensors(writer: gguf.GGUFWriter, checkpoint: Checkpoint, config: dict, kind: str) -> None:
+    """What both architectures have."""
     for name, renamed in OF_MODEL.items():
         add(writer, f"{renamed}.weight", checkpoint.bits(f"model.{name}.weight"), kind)
     add(writer, "output.weight", checkpoint.bits("lm_head.weight"), kind)
@@ -124,7 +139,17 @@ def add_tensors(writer: gguf.GGUFWriter, checkpoint: Checkpoint, config: dict, k
         here, there = f"model.layers.{layer}.", f"blk.{layer}."
         for name, renamed in OF_LAYER.items():
             if f"{here}{name}.weight" in checkpoint.entries:
-                add(writer, f"{there}{renamed}.weight", checkpoint.bits(f"{here}{name}.weight"), kind)
+                bits = checkpoint.bits(f"{here}{name}.weight")
+                if "kv_lora_rank" not in config and name in ("self_attn.q_proj", "self_attn.k_proj"):
+                    bits = paired(bits, config["num_attention_heads" if "q_proj" in name else "num_key_value_heads"])
+                add(writer, f"{there}{renamed}.weight", np.ascontiguousarray(bits), kind)
+
+
+def add_deepseek_tensors(writer: gguf.GGUFWriter, checkpoint: Checkpoint, config: dict, kind: str, layout: str) -> None:
+    heads, rank = config["num_attention_heads"], config["kv_lora_rank"]
+    plain, value = config["qk_nope_head_dim"], config["v_head_dim"]
+    for layer in range(config["num_hidden_layers"]):
+        here, there = f"model.layers.{layer}.", f"blk.{layer}."
         whole = checkpoint.bits(f"{here}self_attn.kv_b_proj.weight")
         of_heads = whole.reshape(heads, plain + value, rank)
         keys, values = of_heads[:, :plain].transpose(0, 2, 1), of_heads[:, plain:]
@@ -148,9 +173,16 @@ def main() -> None:
     parser.add_argument("--layout", choices=("llama", "ik"), default="llama")
     options = parser.parse_args()
     config = json.loads((options.checkpoint / "config.json").read_text())
-    writer = gguf.GGUFWriter(options.output, "deepseek2")
-    add_metadata(writer, config, options.layout)
-    add_tensors(writer, Checkpoint(options.checkpoint), config, options.type, options.layout)
+    checkpoint = Checkpoint(options.checkpoint)
+    latents = "kv_lora_rank" in config
+    writer = gguf.GGUFWriter(options.output, "deepseek2" if latents else "llama")
+    add_metadata(writer, config)
+    add_tensors(writer, checkpoint, config, options.type)
+    if latents:
+        add_deepseek_metadata(writer, config, options.layout)
+        add_deepseek_tensors(writer, checkpoint, config, options.type, options.layout)
+    else:
+        add_llama_metadata(writer, config)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file(progress=False)
