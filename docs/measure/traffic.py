@@ -3,6 +3,7 @@ import datetime
 import json
 import os
 import pathlib
+import random
 import statistics
 import subprocess
 import sys
@@ -46,12 +47,12 @@ def draw(name, title, x, y, curves, logarithmic=()):
 
 POLICIES = {"continuous, chunks": ["--policy", "continuous"], "whole prompts": ["--policy", "whole-prompts"],
             "static": ["--policy", "static"], "continuous, no reuse": ["--no-reuse"]}
-RATES = (5, 10, 20, 30, 40)
-ROUNDS = 3
+RATES = (10, 20, 40, 80, 160)
+ROUNDS = 2
 
 
 def policies():
-    """Rates and policies in turns; of each number the median of the rounds."""
+    """Rates and policies in turns; of each number the median (of two rounds the mean)."""
     runs = {}
     for _ in range(ROUNDS):
         for rate in RATES:
@@ -66,13 +67,29 @@ def policies():
         return " / ".join(f"{run[f'{what}_ms_{percent}']:.{digits}f}" for percent in (50, 90, 99))
 
     rows = [[str(rate), name, f"{r['new_tokens_per_s']:.0f}", at(r, "ttft", 1), at(r, "tpot", 2), f"{100 * r['hit_rate']:.1f}%"]
-            for (rate, name), r in found.items() if rate in (10, 20, 40)]
+            for (rate, name), r in found.items() if rate in (10, 40, 160)]
     write("traffic", ["requests/s", "policy", "new tokens/s", "TTFT at 50 / 90 / 99%, ms", "TPOT at 50 / 90 / 99%, ms", "hit rate"], rows)
     curves = {name: {rate: found[rate, name]["ttft_ms_50"] for rate in RATES} for name in POLICIES}
     draw("traffic_wait", "How long a request waits for its first token", "requests a second", "median TTFT, ms", curves, ["y"])
-    gain = {"new tokens a second": {rate: found[rate, "continuous, chunks"]["new_tokens_per_s"] / found[rate, "static"]["new_tokens_per_s"] for rate in RATES},
-            "TTFT, 90%": {rate: found[rate, "static"]["ttft_ms_90"] / found[rate, "continuous, chunks"]["ttft_ms_90"] for rate in RATES}}
-    draw("traffic_gain", "Continuous batching against static: times better", "requests a second", "times", gain)
+
+
+def gain():
+    """Prompts of 64 tokens and answers of 4 to 400, most of them short, at Poisson's times: continuous batching beside static."""
+    better = {"tokens a second": {}, "TTFT, median": {}, "TTFT, 90%": {}}
+    for rate in RATES:
+        draw_of = random.Random(rate)
+        now, lines = 0.0, []
+        for _ in range(96):
+            now += draw_of.expovariate(rate) * 1000
+            lines.append(json.dumps({"arrival_ms": now, "prompt_tokens": 64, "new_tokens": round(4 * 100 ** draw_of.random())}))
+        with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
+            file.write("\n".join(lines) + "\n")
+            file.flush()
+            rounds = [[traffic("--trace", file.name, "--capacity", "1024", "--policy", policy) for policy in ("continuous", "static")] for _ in range(ROUNDS)]
+        for name, field, up in (("tokens a second", "new_tokens_per_s", True), ("TTFT, median", "ttft_ms_50", False), ("TTFT, 90%", "ttft_ms_90", False)):
+            ratio = statistics.median(continuous[field] / static[field] for continuous, static in rounds)
+            better[name][rate] = ratio if up else 1 / ratio
+    draw("traffic_gain", "Continuous batching against static, answers of 4 to 400 tokens", "requests a second", "times better", better, ["y"])
 
 
 def pages():
@@ -92,15 +109,17 @@ def preallocated(turn):
 
 
 def turns():
-    """A conversation: every turn's prompt is all of the one before, 4 tokens for its answer and 40 more."""
+    """A conversation: every turn's prompt is all of the one before, 4 tokens for its answer and 40 more. Medians of three."""
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
         for turn in range(20):
             json.dump({"arrival_ms": 400 * turn, "prefix": 0, "prefix_tokens": 44 * turn + 40, "prompt_tokens": 44 * turn + 40, "new_tokens": 4}, file)
             file.write("\n")
         file.flush()
-        found = traffic("--trace", file.name)["each"]
-        again = traffic("--trace", file.name, "--no-reuse")["each"]
-    alone = [preallocated(i) for i in range(20)]
+        rounds = [(traffic("--trace", file.name)["each"], traffic("--trace", file.name, "--no-reuse")["each"], [preallocated(i) for i in range(20)])
+                  for _ in range(3)]
+    found, again = ([turn | {"ttft_ms": statistics.median(run[way][i]["ttft_ms"] for run in rounds)} for i, turn in enumerate(rounds[0][way])]
+                    for way in (0, 1))
+    alone = [statistics.median(run[2][i] for run in rounds) for i in range(20)]
     rows = [[str(i + 1), str(a["prompt_tokens"]), str(a["reused_tokens"]), f"{a['ttft_ms']:.1f}", f"{b['ttft_ms']:.1f}", f"{alone[i]:.1f}"]
             for i, (a, b) in enumerate(zip(found, again)) if i + 1 in (1, 2, 5, 10, 15, 20)]
     write("turns", ["turn", "tokens of the prompt", "of these reused", "TTFT with reuse, ms", "without, ms", "a preallocated cache of its own, ms"], rows)
@@ -112,3 +131,4 @@ def turns():
 pages()
 turns()
 policies()
+gain()
