@@ -9,10 +9,9 @@
 
 #include "chapters/09_paged_cache/page_table.hpp"
 #include "chapters/models/architectures.hpp"
+#include "chapters/models/layer_parts.hpp"
 #include "chapters/models/stage_options.hpp"
 #include "common/checkpoint/checkpoint.hpp"
-#include "common/model/attention.hpp"
-#include "common/model/feed_forward.hpp"
 #include "common/model/transformer.hpp"
 
 namespace kv {
@@ -28,13 +27,6 @@ struct Equality {
   bool exact() const { return tolerance == 0.0 && !lossy; }
 };
 
-/// The two halves of a layer. Without a feed-forward half: the checkpoint's own.
-struct LayerHalves {
-  std::unique_ptr<Attention> attention;
-  std::shared_ptr<const FeedForward> feed_forward = nullptr;
-};
-/// Makes one layer after the other; what layers share (a table of pages, a communicator) is made once and captured.
-using MakeLayer = std::function<LayerHalves(index_t layer)>;
 using MakeLayers = std::function<MakeLayer(const Checkpoint& checkpoint, const Limits& limits, const StageOptions& options)>;
 /// The same on a page table that is there already, because a scheduler keeps it too.
 using MakeLayersOnPages = std::function<MakeLayer(const Checkpoint& checkpoint, std::shared_ptr<PageTable> table)>;

@@ -10,12 +10,16 @@ GatedExpert::GatedExpert(std::shared_ptr<const Linear> gate, std::shared_ptr<con
   require_shape("gate of the shared expert (1,M): outputs", found, expected);
 }
 
-Tensor<2> GatedExpert::forward(const Tensor<2>& x) const {
-  Tensor<2> y = expert_->forward(x);
-  const Tensor<2> gate = (*gate_)(x);
-  const List<float> factors = sigmoid({gate.data(), gate.size()});
+void weigh(Tensor<2>& y, const Linear& gate, const Tensor<2>& x) {
+  const Tensor<2> scores = gate(x);
+  const List<float> factors = sigmoid({scores.data(), scores.size()});
   for (index_t n = 0; n < y.shape(0); ++n)
     for (float& value : row(y, n)) value *= factors[n];
+}
+
+Tensor<2> GatedExpert::forward(const Tensor<2>& x) const {
+  Tensor<2> y = expert_->forward(x);
+  weigh(y, *gate_, x);
   return y;
 }
 

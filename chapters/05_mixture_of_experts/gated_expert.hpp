@@ -5,6 +5,9 @@
 
 namespace kv {
 
+/// Row n of y times \f$ \sigma(g \cdot x_n) \f$.  @param y as many rows as x
+void weigh(Tensor<2>& y, const Linear& gate, const Tensor<2>& x);
+
 /// \f[ y = \sigma(g \cdot x)\, \mathrm{expert}(x) \f]
 /// @see Qwen Team 2024, Qwen1.5-MoE: Matching 7B Model Performance with 1/3 Activated Parameters
 class GatedExpert : public FeedForward {

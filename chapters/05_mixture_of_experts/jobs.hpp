@@ -17,6 +17,9 @@ struct Job {
   List<Visit> visits;
 };
 
+/// Bounds the memory for what experts make of a long prompt.
+constexpr index_t tokens_at_once = 1024;
+
 /// For tokens first ... last-1, a job for every expert that one of them has chosen, ascending.
 List<Job> jobs_of(const Routing& routing, index_t first, index_t last);
 

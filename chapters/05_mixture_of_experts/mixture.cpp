@@ -6,9 +6,6 @@
 namespace kv {
 namespace {
 
-/// Bounds the memory for the experts' outputs in a long prompt.
-constexpr index_t tokens_at_once = 1024;
-
 /// Threads take whole experts, with one barrier for all of them; where experts are fewer than threads, all threads work
 /// on each expert's matrices in turn.
 List<Tensor<2>> run(const List<Job>& jobs, const ExpertPool& experts, const Tensor<2>& x) {
@@ -19,12 +16,6 @@ List<Tensor<2>> run(const List<Job>& jobs, const ExpertPool& experts, const Tens
     for (index_t j = first; j < last; ++j) outputs[j] = experts.expert(jobs[j].expert).forward(gather(x, jobs[j].visits));
   });
   return outputs;
-}
-
-void add_shared(Tensor<2>& y, const FeedForward* shared, const Tensor<2>& x) {
-  if (!shared) return;
-  const Tensor<2> extra = shared->forward(x);
-  for (index_t i = 0; i < y.size(); ++i) y.data()[i] += extra.data()[i];
 }
 
 /// The factor of an expert for one token: 0 where it was not chosen.
@@ -45,19 +36,22 @@ const MixtureParts& checked(const MixtureParts& parts) {
 Mixture::Mixture(MixtureParts parts) : parts_(checked(parts)) {}
 
 // [grouped]
-Tensor<2> Mixture::forward(const Tensor<2>& x) const {
-  const auto& [gate, router, experts, shared] = parts_;
-  const Routing routing = router->route((*gate)(x));
+void add_chosen(Tensor<2>& y, const Routing& routing, const ExpertPool& experts, const Tensor<2>& x) {
   const index_t N = x.shape(0);
-  Tensor<2> y = zeros<2>({N, x.shape(1)});
   for (index_t first = 0; first < N; first += tokens_at_once) {
     const List<Job> jobs = jobs_of(routing, first, std::min(N, first + tokens_at_once));
-    const List<Tensor<2>> outputs = run(jobs, *experts, x);
+    const List<Tensor<2>> outputs = run(jobs, experts, x);
     for (index_t j = 0; j < jobs.size(); ++j)
       for (index_t i = 0; i < jobs[j].visits.size(); ++i)
         add_weighted(row(y, jobs[j].visits[i].token), jobs[j].visits[i].weight, row(outputs[j], i));
   }
-  add_shared(y, shared.get(), x);
+}
+
+Tensor<2> Mixture::forward(const Tensor<2>& x) const {
+  const auto& [gate, router, experts, shared] = parts_;
+  Tensor<2> y = zeros<2>({x.shape(0), x.shape(1)});
+  add_chosen(y, router->route((*gate)(x)), *experts, x);
+  if (shared) y += shared->forward(x);
   return y;
 }
 // [grouped]
@@ -74,7 +68,7 @@ Tensor<2> DenseMixture::forward(const Tensor<2>& x) const {
     for (index_t n = 0; n < x.shape(0); ++n)
       add_weighted(row(y, n), factor(routing[n], e), row(outputs, n));
   }
-  add_shared(y, shared.get(), x);
+  if (shared) y += shared->forward(x);
   return y;
 }
 // [dense]

@@ -7,6 +7,11 @@
 
 namespace kv {
 
+/// Adds up in each row of y what the experts that its token has chosen make of it, experts ascending; at most
+/// `tokens_at_once` tokens at a time.
+/// @param y (N,M)  @param routing (N)  @param x (N,M)
+void add_chosen(Tensor<2>& y, const Routing& routing, const ExpertPool& experts, const Tensor<2>& x);
+
 /// What a mixture is made of.
 struct MixtureParts {
   std::shared_ptr<const Linear> gate;  // (E,M)

@@ -3,11 +3,16 @@
 namespace kv {
 namespace {
 
-ConstBytes bytes(std::span<const float> x) { return std::as_bytes(x); }
-Bytes bytes(std::span<float> x) { return std::as_writable_bytes(x); }
-
-/// Borders of p nearly equal parts.
-Slice part(index_t size, index_t p, index_t r) { return {size * r / p, size * (r + 1) / p - size * r / p}; }
+/// Parts of x that lie one behind the other.
+template <class T>
+std::vector<Bytes> parts(std::span<T> x, std::span<const index_t> counts) {
+  std::vector<Bytes> result;
+  for (const index_t count : counts) {
+    result.push_back(std::as_writable_bytes(x.first(count)));
+    x = x.subspan(count);
+  }
+  return result;
+}
 
 }  // namespace
 
@@ -17,41 +22,35 @@ void Communicator::exchange(const std::vector<ConstBytes>& out, const std::vecto
     if (r != rank()) sent += out[r].size();
 }
 
-// [all_gather]
-void Communicator::all_gather(std::span<const float> own, std::span<const index_t> counts, std::span<float> all) {
-  std::vector<Bytes> in;
-  for (const index_t count : counts) {
-    in.push_back(bytes(all.first(count)));
-    all = all.subspan(count);
-  }
-  exchange(std::vector<ConstBytes>(ranks(), bytes(own)), in, sent_.all_gather);
+std::vector<std::uint64_t> Communicator::lengths(const std::vector<ConstBytes>& out) {
+  std::vector<std::uint64_t> own, theirs(ranks());
+  for (const ConstBytes& part : out) own.push_back(part.size());
+  const std::vector<index_t> one_each(ranks(), 1);
+  const std::vector<Bytes> from = parts(std::span(own), one_each);
+  exchange({from.begin(), from.end()}, parts(std::span(theirs), one_each), sent_.all_to_all);
+  return theirs;
 }
-// [all_gather]
+
+void Communicator::gather(std::span<const float> own, std::span<const index_t> counts,
+                          std::span<float> all, std::uint64_t& sent) {
+  exchange(std::vector<ConstBytes>(ranks(), std::as_bytes(own)), parts(all, counts), sent);
+}
 
 // [all_reduce]
 void Communicator::all_reduce(std::span<float> x) {
   const index_t p = ranks();
-  const auto share = [&](index_t r) {
-    const Slice own = part(x.size(), p, r);
-    return x.subspan(own.first, own.count);
-  };
-  const std::span<float> own = share(rank());
-  std::vector<float> received(p * own.size());  // this rank's share as each rank has it
-  std::vector<ConstBytes> out;
-  std::vector<Bytes> in;
-  for (index_t r = 0; r < p; ++r) {
-    out.push_back(bytes(share(r)));
-    in.push_back(bytes(std::span(received).subspan(r * own.size(), own.size())));
+  std::vector<index_t> counts;  // nearly equal shares
+  for (index_t r = 0; r < p; ++r) counts.push_back(x.size() * (r + 1) / p - x.size() * r / p);
+  const index_t own = counts[rank()];
+  std::vector<float> received(p * own), sum(own);  // this rank's share as each rank has it
+  const std::vector<Bytes> shares = parts(x, counts);
+  exchange({shares.begin(), shares.end()},
+           parts(std::span(received), std::vector<index_t>(p, own)), sent_.all_reduce);
+  for (index_t i = 0; i < own; ++i) {
+    sum[i] = received[i];
+    for (index_t r = 1; r < p; ++r) sum[i] += received[r * own + i];
   }
-  exchange(out, in, sent_.all_reduce);
-  for (index_t i = 0; i < own.size(); ++i) {
-    own[i] = received[i];
-    for (index_t r = 1; r < p; ++r) own[i] += received[r * own.size() + i];
-  }
-  const std::vector<float> sum(own.begin(), own.end());
-  out.assign(p, bytes(sum));
-  for (index_t r = 0; r < p; ++r) in[r] = bytes(share(r));
-  exchange(out, in, sent_.all_reduce);
+  gather(sum, counts, x, sent_.all_reduce);
 }
 // [all_reduce]
 
@@ -71,7 +70,6 @@ std::vector<index_t> counts(const std::vector<Slice>& slices, index_t factor) {
   return result;
 }
 
-// [gather_columns]
 Tensor<2> gather_columns(Communicator& communicator, const Tensor<2>& own, const std::vector<Slice>& slices) {
   const index_t N = own.shape(0), width = slices.back().end();
   require_shape("gather: own columns (N,w)", own, {N, slices.at(communicator.rank()).count});
@@ -83,6 +81,5 @@ Tensor<2> gather_columns(Communicator& communicator, const Tensor<2>& own, const
     for (index_t n = 0; n < N; ++n, next += slice.count) std::copy_n(next, slice.count, row(all, n).data() + slice.first);
   return all;
 }
-// [gather_columns]
 
 }  // namespace kv

@@ -23,7 +23,6 @@ struct Traffic {
   std::uint64_t all_gather = 0, all_reduce = 0, all_to_all = 0, broadcast = 0;
 
   std::uint64_t total() const { return all_gather + all_reduce + all_to_all + broadcast; }
-  bool operator==(const Traffic&) const = default;
 };
 
 using Bytes = std::span<std::byte>;
@@ -42,22 +41,19 @@ class Communicator {
 
   /// What every rank gives, one after the other, on every rank. Each sends its own part p-1 times.
   /// @param own this rank's numbers  @param all of which counts[r] numbers are rank r's, counts[rank()] as many as `own` has
-  void all_gather(std::span<const float> own, std::span<const index_t> counts, std::span<float> all);
+  void all_gather(std::span<const float> own, std::span<const index_t> counts, std::span<float> all) {
+    gather(own, counts, all, sent_.all_gather);
+  }
 
   /// What is said to rank r is heard by it, whatever its length; lengths travel first, 8 bytes each.
   /// @param out a part for each rank  @return a part from each rank
   template <class T>
   std::vector<std::vector<T>> all_to_all(const std::vector<std::vector<T>>& out) {
-    std::vector<std::uint64_t> lengths(ranks()), theirs(ranks());
-    for (index_t r = 0; r < ranks(); ++r) lengths[r] = out[r].size();
-    std::vector<std::vector<T>> in;
-    std::vector<ConstBytes> lengths_out, parts_out;
-    std::vector<Bytes> lengths_in, parts_in;
-    for (index_t r = 0; r < ranks(); ++r) lengths_out.push_back(std::as_bytes(std::span(&lengths[r], 1)));
-    for (index_t r = 0; r < ranks(); ++r) lengths_in.push_back(std::as_writable_bytes(std::span(&theirs[r], 1)));
-    exchange(lengths_out, lengths_in, sent_.all_to_all);
-    for (const std::uint64_t length : theirs) in.emplace_back(length);
+    std::vector<ConstBytes> parts_out;
     for (const auto& part : out) parts_out.push_back(std::as_bytes(std::span(part)));
+    std::vector<std::vector<T>> in;
+    std::vector<Bytes> parts_in;
+    for (const std::uint64_t bytes : lengths(parts_out)) in.emplace_back(bytes / sizeof(T));
     for (auto& part : in) parts_in.push_back(std::as_writable_bytes(std::span(part)));
     exchange(parts_out, parts_in, sent_.all_to_all);
     return in;
@@ -88,6 +84,9 @@ class Communicator {
 
  private:
   void exchange(const std::vector<ConstBytes>& out, const std::vector<Bytes>& in, std::uint64_t& sent);
+  /// Bytes that each rank is about to send to this one, which says as much of its own parts.
+  std::vector<std::uint64_t> lengths(const std::vector<ConstBytes>& out);
+  void gather(std::span<const float> own, std::span<const index_t> counts, std::span<float> all, std::uint64_t& sent);
 
   Traffic sent_;
 };
@@ -96,6 +95,8 @@ class Communicator {
 struct Slice {
   index_t first = 0, count = 0;
   index_t end() const { return first + count; }
+  /// Where each of these is `width` others: the rows of some heads.
+  Slice times(index_t width) const { return {first * width, count * width}; }
   bool operator==(const Slice&) const = default;
 };
 

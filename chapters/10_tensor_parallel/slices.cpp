@@ -2,7 +2,6 @@
 
 namespace kv {
 
-// [split]
 std::vector<Slice> split(index_t size, index_t ranks, index_t unit) {
   const index_t units = (size + unit - 1) / unit;
   std::vector<Slice> slices;
@@ -13,7 +12,6 @@ std::vector<Slice> split(index_t size, index_t ranks, index_t unit) {
   }
   return slices;
 }
-// [split]
 
 std::vector<Slice> split_rows(const MatrixView& matrix, index_t ranks) {
   return split(matrix.rows, ranks, matrix.block_scales ? 128 : 32);
@@ -25,19 +23,12 @@ HeadSlices split_heads(const HeadSizes& sizes, index_t ranks) {
   if (ranks > H)
     throw UsageError("--ranks " + std::to_string(ranks) + ": the model has " + std::to_string(H) +
                      " heads, and a rank would get none; take at most " + std::to_string(H));
-  if (ranks <= G) {
-    const std::vector<Slice> groups = split(G, ranks);
-    std::vector<Slice> queries;
-    for (const Slice& own : groups)
-      queries.push_back({own.first * per_group, own.count * per_group});
-    return {queries, groups};
-  }
+  const std::vector<Slice> groups = split(G, std::min(ranks, G)), sharers = split(ranks, groups.size());
   HeadSlices slices;
-  const std::vector<Slice> sharers = split(ranks, G);
-  for (index_t g = 0; g < G; ++g)
-    for (const Slice& own : split(per_group, sharers[g].count)) {
-      slices.queries.push_back({g * per_group + own.first, own.count});
-      slices.groups.push_back({g, 1});
+  for (index_t i = 0; i < groups.size(); ++i)
+    for (const Slice& own : split(groups[i].count * per_group, sharers[i].count)) {
+      slices.queries.push_back({groups[i].first * per_group + own.first, own.count});
+      slices.groups.push_back(groups[i]);
     }
   return slices;
 }
@@ -51,48 +42,26 @@ LinearView column_slice(const LinearView& map, Slice slice, bool takes_bias) {
   return {map.weight.column_slice(slice.first, slice.count), takes_bias ? map.bias : VectorView()};
 }
 
-namespace {
-
-/// Rows of `width` for each head.
-Slice rows_of(Slice heads, index_t width) { return {heads.first * width, heads.count * width}; }
-
-GroupedTensors head_slice(GroupedTensors tensors, Slice queries, Slice groups) {
-  const index_t D = tensors.sizes.key_width, W = tensors.sizes.value_width;
-  tensors.query = row_slice(tensors.query, rows_of(queries, D));
-  tensors.key = row_slice(tensors.key, rows_of(groups, D));
-  tensors.value = row_slice(tensors.value, rows_of(groups, W));
-  tensors.output = {};
-  tensors.sizes.query_heads = queries.count;
-  tensors.sizes.key_value_heads = groups.count;
-  return tensors;
-}
-
-/// What is made for all heads together, latents and compressed queries, every rank makes again.
-LatentTensors head_slice(LatentTensors tensors, Slice heads) {
-  const Slice up = rows_of(heads, tensors.sizes.plain_width + tensors.sizes.value_width);
-  const Slice queries = rows_of(heads, tensors.sizes.key_width());
-  tensors.query_up = tensors.query_up.row_slice(queries.first, queries.count);
-  tensors.latent_up = tensors.latent_up.row_slice(up.first, up.count);
-  tensors.output = {};
-  tensors.sizes.heads = heads.count;
-  return tensors;
-}
-
-}  // namespace
-
-AttentionTensors head_slice(const AttentionTensors& tensors, const HeadSlices& heads, index_t rank) {
+AttentionTensors head_slice(AttentionTensors tensors, index_t ranks, index_t rank) {
+  const HeadSizes sizes = head_sizes(tensors);
+  const index_t D = sizes.key_width, W = sizes.value_width;
+  const HeadSlices heads = split_heads(sizes, ranks);
   const Slice queries = heads.queries.at(rank), groups = heads.groups.at(rank);
-  if (const auto* grouped = std::get_if<GroupedTensors>(&tensors)) return head_slice(*grouped, queries, groups);
-  return head_slice(std::get<LatentTensors>(tensors), queries);
-}
-
-HeadSizes head_sizes(const AttentionTensors& tensors) {
-  if (const auto* grouped = std::get_if<GroupedTensors>(&tensors)) return grouped->sizes;
-  return std::get<LatentTensors>(tensors).sizes.expanded();
-}
-
-const LinearView& output_matrix(const AttentionTensors& tensors) {
-  return std::visit([](const auto& kind) -> const LinearView& { return kind.output; }, tensors);
+  if (auto* grouped = std::get_if<GroupedTensors>(&tensors)) {
+    grouped->query = row_slice(grouped->query, queries.times(D));
+    grouped->key = row_slice(grouped->key, groups.times(D));
+    grouped->value = row_slice(grouped->value, groups.times(W));
+    grouped->sizes.query_heads = queries.count;
+    grouped->sizes.key_value_heads = groups.count;
+  } else {  // what is made for all heads together, latents and compressed queries, every rank makes again
+    auto& latent = std::get<LatentTensors>(tensors);
+    latent.query_up = row_slice(latent.query_up, queries.times(D)).weight;
+    latent.latent_up = row_slice(latent.latent_up, queries.times(latent.sizes.plain_width + W)).weight;
+    latent.sizes.heads = queries.count;
+  }
+  LinearView& output = output_matrix(tensors);
+  output = column_slice(output, queries.times(W), rank == 0);
+  return tensors;
 }
 
 }  // namespace kv

@@ -27,9 +27,8 @@ LinearView row_slice(const LinearView& map, Slice slice);
 /// @param takes_bias on one rank only: what ranks make of their columns is added up
 LinearView column_slice(const LinearView& map, Slice slice, bool takes_bias);
 
-/// The tensors of some heads. Of the output matrix nothing is left: it is cut in more than one way.
-AttentionTensors head_slice(const AttentionTensors& tensors, const HeadSlices& heads, index_t rank);
-HeadSizes head_sizes(const AttentionTensors& tensors);
-const LinearView& output_matrix(const AttentionTensors& tensors);
+/// The tensors of one rank's heads: their rows of the matrices in front, and their columns of the output matrix.
+/// @throws UsageError when a rank would get no head
+AttentionTensors head_slice(AttentionTensors tensors, index_t ranks, index_t rank);
 
 }  // namespace kv

@@ -10,49 +10,44 @@ namespace kv {
 namespace {
 
 /// What all ranks see: where each one's parts lie, and how many have come.
-class MeetingPlace {
- public:
-  explicit MeetingPlace(index_t ranks) : offered(ranks), ranks_(ranks) {}
+struct MeetingPlace {
+  explicit MeetingPlace(index_t ranks) : offered(ranks) {}
 
   std::vector<const std::vector<ConstBytes>*> offered;  // by each rank: a part for each
-
-  index_t ranks() const { return ranks_; }
+  /// Not at all where a rank that waits busily would take the processor from one that works.
+  std::chrono::microseconds busy{offered.size() <= std::thread::hardware_concurrency() ? 50 : 0};
+  std::atomic<int> meetings = 0;
+  std::atomic<index_t> arrived = 0;
+  std::atomic<bool> aborted = false;
+  std::mutex saying;  // guards why
+  std::string why;
 
   /// Returns when everybody has called it.  @throws Aborted
   void meet() {
-    const int meeting = meetings_;
-    if (++arrived_ == static_cast<int>(ranks_)) {
-      arrived_ = 0;
+    const int meeting = meetings;
+    if (++arrived == offered.size()) {
+      arrived = 0;
       next();
     } else {
-      wait([&] { return meetings_ != meeting || aborted_; }, [&] { meetings_.wait(meeting); }, busy_);
+      wait([&] { return meetings != meeting || aborted; }, [&] { meetings.wait(meeting); }, busy);
     }
-    if (!aborted_) return;
-    const std::lock_guard lock(mutex_);
-    throw Aborted(why_);
+    if (!aborted) return;
+    const std::lock_guard lock(saying);
+    throw Aborted(why);
   }
 
-  void abort(const std::string& why) {
-    const std::lock_guard lock(mutex_);
-    if (aborted_) return;  // the first one says why
-    why_ = why;
-    aborted_ = true;
+  void abort(const std::string& reason) {
+    const std::lock_guard lock(saying);
+    if (aborted) return;  // the first one says why
+    why = reason;
+    aborted = true;
     next();
   }
 
- private:
   void next() {
-    ++meetings_;
-    meetings_.notify_all();
+    ++meetings;
+    meetings.notify_all();
   }
-
-  index_t ranks_;
-  /// Not at all where a rank that waits busily would take the processor from one that works.
-  std::chrono::microseconds busy_{ranks_ <= std::thread::hardware_concurrency() ? 50 : 0};
-  std::atomic<int> meetings_{0}, arrived_{0};
-  std::atomic<bool> aborted_{false};
-  std::mutex mutex_;  // guards why_
-  std::string why_;
 };
 
 class ThreadCommunicator : public Communicator {
@@ -60,7 +55,7 @@ class ThreadCommunicator : public Communicator {
   ThreadCommunicator(std::shared_ptr<MeetingPlace> place, index_t rank) : place_(std::move(place)), rank_(rank) {}
 
   index_t rank() const override { return rank_; }
-  index_t ranks() const override { return place_->ranks(); }
+  index_t ranks() const override { return place_->offered.size(); }
   void abort(const std::string& why) noexcept override { place_->abort(why); }
 
  protected:

@@ -91,4 +91,20 @@ MixtureParts mixture_parts(const Checkpoint& checkpoint, index_t layer) {
   return mixture_parts(checkpoint, std::get<MixtureTensors>(feed_forward_tensors(checkpoint, layer)));
 }
 
+LayerStack make_stack(const Checkpoint& checkpoint, const ModelTensors& tensors, const MakeLayer& make_layer) {
+  LayerStackParts parts{.embedding = tensors.embedding,
+                        .embedding_owner = std::make_shared<Checkpoint>(checkpoint),
+                        .layers = {},
+                        .final_norm = tensors.final_norm,
+                        .head = checkpoint.pack(tensors.head),
+                        .norm_epsilon = tensors.norm_epsilon};
+  for (index_t layer = 0; layer < tensors.layers.size(); ++layer) {
+    const LayerTensors& own = tensors.layers[layer];
+    LayerHalves halves = make_layer(layer);
+    if (!halves.feed_forward) halves.feed_forward = feed_forward_from(checkpoint, own.feed_forward);
+    parts.layers.push_back({own.attention_norm, std::move(halves.attention), own.feed_forward_norm, std::move(halves.feed_forward)});
+  }
+  return LayerStack(std::move(parts));
+}
+
 }  // namespace kv

@@ -2,6 +2,7 @@
 /// @file
 /// The parts of a layer on the CPU, packed from a checkpoint's tensors. Packed weights are shared by all that ask for them.
 /// All throw Error as model_tensors() does, and for weights that are no numbers.
+#include <functional>
 #include <memory>
 
 #include "chapters/04_latent_cache/absorption.hpp"
@@ -9,6 +10,7 @@
 #include "chapters/05_mixture_of_experts/mixture.hpp"
 #include "chapters/models/model_tensors.hpp"
 #include "common/checkpoint/checkpoint.hpp"
+#include "common/model/layer_stack.hpp"
 
 namespace kv {
 
@@ -30,5 +32,16 @@ std::shared_ptr<const FeedForward> feed_forward_from(const Checkpoint& checkpoin
 /// chosen.
 MixtureParts mixture_parts(const Checkpoint& checkpoint, index_t layer);
 MixtureParts mixture_parts(const Checkpoint& checkpoint, const MixtureTensors& tensors);
+
+/// The two halves of a layer. Without a feed-forward half: the checkpoint's own.
+struct LayerHalves {
+  std::unique_ptr<Attention> attention;
+  std::shared_ptr<const FeedForward> feed_forward = nullptr;
+};
+/// Makes one layer after the other; what layers share (a table of pages, a communicator) is made once and captured.
+using MakeLayer = std::function<LayerHalves(index_t layer)>;
+
+/// The layers, and what is around them: embedding, norms, output matrix.
+LayerStack make_stack(const Checkpoint& checkpoint, const ModelTensors& tensors, const MakeLayer& make_layer);
 
 }  // namespace kv

@@ -211,6 +211,15 @@ std::optional<CacheScales> cache_scales(const Checkpoint& checkpoint, index_t la
   return CacheScales{scale(reader, at + "k_scale"), scale(reader, at + "v_scale")};
 }
 
+HeadSizes head_sizes(const AttentionTensors& tensors) {
+  if (const auto* grouped = std::get_if<GroupedTensors>(&tensors)) return grouped->sizes;
+  return std::get<LatentTensors>(tensors).sizes.expanded();
+}
+
+LinearView& output_matrix(AttentionTensors& tensors) {
+  return std::visit([](auto& kind) -> LinearView& { return kind.output; }, tensors);
+}
+
 std::vector<MatrixView> multiplied(const ModelTensors& tensors) {
   std::vector<MatrixView> matrices{tensors.head};
   const auto add = [&](const SwiGluTensors& part) {

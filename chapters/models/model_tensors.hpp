@@ -34,6 +34,10 @@ struct LatentTensors {
 };
 using AttentionTensors = std::variant<GroupedTensors, LatentTensors>;
 
+/// Of the heads, those that latents are expanded to among them.
+HeadSizes head_sizes(const AttentionTensors& tensors);
+LinearView& output_matrix(AttentionTensors& tensors);
+
 struct SwiGluTensors {
   LinearView gate, up, down;  // (F,M) (F,M) (M,F)
 };

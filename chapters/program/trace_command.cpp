@@ -123,7 +123,7 @@ JsonObject describe_sizes(const Checkpoint& checkpoint) {
   JsonObject sizes;
   const AttentionTensors tensors = attention_tensors(checkpoint, 0);
   const auto* latent = std::get_if<LatentTensors>(&tensors);
-  const HeadSizes heads = latent ? latent->sizes.expanded() : std::get<GroupedTensors>(tensors).sizes;
+  const HeadSizes heads = head_sizes(tensors);
   sizes.set("L", model_sizes(checkpoint.config()).layers).set("H", heads.query_heads).set("G", heads.key_value_heads)
       .set("D", heads.key_width).set("W", heads.value_width).set("numbers_met", numbers_met(checkpoint));
   if (latent) sizes.set("R", latent->sizes.rank).set("P", latent->sizes.rope_width);

@@ -8,9 +8,6 @@
 namespace kv {
 namespace {
 
-/// Bounds the memory for the experts' outputs in a long prompt.
-constexpr index_t tokens_at_once = 1024;
-
 /// Threads take whole experts, with one barrier for all of them; where experts are fewer than threads, all threads work
 /// on each expert's matrices in turn.
 List<Tensor<2>> run(const List<Job>& jobs, const ExpertPool& experts, const Tensor<2>& x) {
@@ -21,12 +18,6 @@ List<Tensor<2>> run(const List<Job>& jobs, const ExpertPool& experts, const Tens
     for (index_t j = first; j < last; ++j) outputs[j] = experts.expert(jobs[j].expert).forward(gather(x, jobs[j].visits));
   });
   return outputs;
-}
-
-void add_shared(Tensor<2>& y, const FeedForward* shared, const Tensor<2>& x) {
-  if (!shared) return;
-  const Tensor<2> extra = shared->forward(x);
-  for (index_t i = 0; i < y.size(); ++i) y.data()[i] += extra.data()[i];
 }
 
 /// The factor of an expert for one token: 0 where it was not chosen.
@@ -46,15 +37,21 @@ const MixtureParts& checked(const MixtureParts& parts) {
 
 Mixture::Mixture(MixtureParts parts) : parts_(checked(parts)) {}
 
-Tensor<2> Mixture::forward(const Tensor<2>& x) const {
-  const auto& [gate, router, experts, shared] = parts_;
-  const Routing routing = router->route((*gate)(x));
+void add_chosen(Tensor<2>& y, const Routing& routing, const ExpertPool& experts, const Tensor<2>& x) {
   const index_t N = x.shape(0);
   // --- yours ---
-  // x (N,M): @return (N,M). jobs_of(routing, first, last) lists each chosen expert with its tokens; run(jobs, ...)
-  // gives its outputs (visits,M) for each job. At most tokens_at_once tokens at a time.
+  // y and x (N,M). jobs_of(routing, first, last) lists each chosen expert with its tokens; run(jobs, ...) gives its
+  // outputs (visits,M) for each job. At most tokens_at_once tokens at a time.
   throw std::logic_error("exercise 05 mixture: the sum over experts is yours to write");
   // --- end ---
+}
+
+Tensor<2> Mixture::forward(const Tensor<2>& x) const {
+  const auto& [gate, router, experts, shared] = parts_;
+  Tensor<2> y = zeros<2>({x.shape(0), x.shape(1)});
+  add_chosen(y, router->route((*gate)(x)), *experts, x);
+  if (shared) y += shared->forward(x);
+  return y;
 }
 
 DenseMixture::DenseMixture(MixtureParts parts) : parts_(checked(parts)) {}
@@ -68,7 +65,7 @@ Tensor<2> DenseMixture::forward(const Tensor<2>& x) const {
     for (index_t n = 0; n < x.shape(0); ++n)
       add_weighted(row(y, n), factor(routing[n], e), row(outputs, n));
   }
-  add_shared(y, shared.get(), x);
+  if (shared) y += shared->forward(x);
   return y;
 }
 

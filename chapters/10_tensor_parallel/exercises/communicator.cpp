@@ -5,11 +5,16 @@
 namespace kv {
 namespace {
 
-ConstBytes bytes(std::span<const float> x) { return std::as_bytes(x); }
-Bytes bytes(std::span<float> x) { return std::as_writable_bytes(x); }
-
-/// Borders of p nearly equal parts.
-Slice part(index_t size, index_t p, index_t r) { return {size * r / p, size * (r + 1) / p - size * r / p}; }
+/// Parts of x that lie one behind the other.
+template <class T>
+std::vector<Bytes> parts(std::span<T> x, std::span<const index_t> counts) {
+  std::vector<Bytes> result;
+  for (const index_t count : counts) {
+    result.push_back(std::as_writable_bytes(x.first(count)));
+    x = x.subspan(count);
+  }
+  return result;
+}
 
 }  // namespace
 
@@ -19,24 +24,28 @@ void Communicator::exchange(const std::vector<ConstBytes>& out, const std::vecto
     if (r != rank()) sent += out[r].size();
 }
 
-void Communicator::all_gather(std::span<const float> own, std::span<const index_t> counts, std::span<float> all) {
-  std::vector<Bytes> in;
-  for (const index_t count : counts) {
-    in.push_back(bytes(all.first(count)));
-    all = all.subspan(count);
-  }
-  exchange(std::vector<ConstBytes>(ranks(), bytes(own)), in, sent_.all_gather);
+std::vector<std::uint64_t> Communicator::lengths(const std::vector<ConstBytes>& out) {
+  std::vector<std::uint64_t> own, theirs(ranks());
+  for (const ConstBytes& part : out) own.push_back(part.size());
+  const std::vector<index_t> one_each(ranks(), 1);
+  const std::vector<Bytes> from = parts(std::span(own), one_each);
+  exchange({from.begin(), from.end()}, parts(std::span(theirs), one_each), sent_.all_to_all);
+  return theirs;
+}
+
+void Communicator::gather(std::span<const float> own, std::span<const index_t> counts,
+                          std::span<float> all, std::uint64_t& sent) {
+  exchange(std::vector<ConstBytes>(ranks(), std::as_bytes(own)), parts(all, counts), sent);
 }
 
 void Communicator::all_reduce(std::span<float> x) {
   const index_t p = ranks();
-  const auto share = [&](index_t r) {
-    const Slice own = part(x.size(), p, r);
-    return x.subspan(own.first, own.count);
-  };
+  std::vector<index_t> counts;  // nearly equal shares
+  for (index_t r = 0; r < p; ++r) counts.push_back(x.size() * (r + 1) / p - x.size() * r / p);
   // --- yours ---
-  // x of every rank becomes the sum of all ranks' x, the same bits on each: own[i] = x_0[i] + x_1[i] + ..., in this
-  // order. exchange(out, in, sent_.all_reduce) sends out[r] to rank r and receives in[r] from it.
+  // x of every rank becomes the sum of all ranks' x, the same bits on each: x_0[i] + x_1[i] + ..., in this order.
+  // parts(x, counts) are the ranks' shares; exchange(out, in, sent_.all_reduce) sends out[r] to rank r and receives in[r]
+  // from it; gather(own, counts, x, sent_.all_reduce) fills x with what every rank has.
   throw std::logic_error("exercise 10 communicator: all_reduce is yours to write");
   // --- end ---
 }

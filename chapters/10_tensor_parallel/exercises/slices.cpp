@@ -34,48 +34,26 @@ LinearView column_slice(const LinearView& map, Slice slice, bool takes_bias) {
   return {map.weight.column_slice(slice.first, slice.count), takes_bias ? map.bias : VectorView()};
 }
 
-namespace {
-
-/// Rows of `width` for each head.
-Slice rows_of(Slice heads, index_t width) { return {heads.first * width, heads.count * width}; }
-
-GroupedTensors head_slice(GroupedTensors tensors, Slice queries, Slice groups) {
-  const index_t D = tensors.sizes.key_width, W = tensors.sizes.value_width;
-  tensors.query = row_slice(tensors.query, rows_of(queries, D));
-  tensors.key = row_slice(tensors.key, rows_of(groups, D));
-  tensors.value = row_slice(tensors.value, rows_of(groups, W));
-  tensors.output = {};
-  tensors.sizes.query_heads = queries.count;
-  tensors.sizes.key_value_heads = groups.count;
-  return tensors;
-}
-
-/// What is made for all heads together, latents and compressed queries, every rank makes again.
-LatentTensors head_slice(LatentTensors tensors, Slice heads) {
-  const Slice up = rows_of(heads, tensors.sizes.plain_width + tensors.sizes.value_width);
-  const Slice queries = rows_of(heads, tensors.sizes.key_width());
-  tensors.query_up = tensors.query_up.row_slice(queries.first, queries.count);
-  tensors.latent_up = tensors.latent_up.row_slice(up.first, up.count);
-  tensors.output = {};
-  tensors.sizes.heads = heads.count;
-  return tensors;
-}
-
-}  // namespace
-
-AttentionTensors head_slice(const AttentionTensors& tensors, const HeadSlices& heads, index_t rank) {
+AttentionTensors head_slice(AttentionTensors tensors, index_t ranks, index_t rank) {
+  const HeadSizes sizes = head_sizes(tensors);
+  const index_t D = sizes.key_width, W = sizes.value_width;
+  const HeadSlices heads = split_heads(sizes, ranks);
   const Slice queries = heads.queries.at(rank), groups = heads.groups.at(rank);
-  if (const auto* grouped = std::get_if<GroupedTensors>(&tensors)) return head_slice(*grouped, queries, groups);
-  return head_slice(std::get<LatentTensors>(tensors), queries);
-}
-
-HeadSizes head_sizes(const AttentionTensors& tensors) {
-  if (const auto* grouped = std::get_if<GroupedTensors>(&tensors)) return grouped->sizes;
-  return std::get<LatentTensors>(tensors).sizes.expanded();
-}
-
-const LinearView& output_matrix(const AttentionTensors& tensors) {
-  return std::visit([](const auto& kind) -> const LinearView& { return kind.output; }, tensors);
+  if (auto* grouped = std::get_if<GroupedTensors>(&tensors)) {
+    grouped->query = row_slice(grouped->query, queries.times(D));
+    grouped->key = row_slice(grouped->key, groups.times(D));
+    grouped->value = row_slice(grouped->value, groups.times(W));
+    grouped->sizes.query_heads = queries.count;
+    grouped->sizes.key_value_heads = groups.count;
+  } else {  // what is made for all heads together, latents and compressed queries, every rank makes again
+    auto& latent = std::get<LatentTensors>(tensors);
+    latent.query_up = row_slice(latent.query_up, queries.times(D)).weight;
+    latent.latent_up = row_slice(latent.latent_up, queries.times(latent.sizes.plain_width + W)).weight;
+    latent.sizes.heads = queries.count;
+  }
+  LinearView& output = output_matrix(tensors);
+  output = column_slice(output, queries.times(W), rank == 0);
+  return tensors;
 }
 
 }  // namespace kv

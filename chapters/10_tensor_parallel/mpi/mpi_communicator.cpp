@@ -46,6 +46,12 @@ void share_memory_of_this_machine() {
   spoken = reinterpret_cast<std::atomic<int>*>(first);
 }
 
+int count(std::size_t bytes) {
+  if (bytes > static_cast<std::size_t>(std::numeric_limits<int>::max()))
+    throw Error("MPI: a message of more than 2 GB: feed the prompt in pieces");
+  return static_cast<int>(bytes);
+}
+
 }  // namespace
 
 MpiCommunicator::MpiCommunicator(int& count, char**& words) {
@@ -73,16 +79,6 @@ void MpiCommunicator::abort(const std::string& why) noexcept {
   MPI_Abort(MPI_COMM_WORLD, 1);
   ::_exit(1);
 }
-
-namespace {
-
-int count(std::size_t bytes) {
-  if (bytes > static_cast<std::size_t>(std::numeric_limits<int>::max()))
-    throw Error("MPI: a message of more than 2 GB: feed the prompt in pieces");
-  return static_cast<int>(bytes);
-}
-
-}  // namespace
 
 // [exchange]
 /// Every pair at once. An error of MPI itself ends the job: that is its default.
