@@ -44,7 +44,7 @@ class Server {
                  .stats = [this] { return engine.stats(); },
                  .pages = [this] { return engine.pages(); }},
                 {}),
-        http(std::in_place, "127.0.0.1", 0, HttpLimits{}, [this](const HttpRequest& request) { return service.refusal(request); },
+        http(std::in_place, "127.0.0.1", 0, HttpLimits{}, &Service::failure, [this](const HttpRequest& request) { return service.refusal(request); },
              [this](std::shared_ptr<Exchange> client) { service.handle(std::move(client)); }),
         port(http->port()),
         thread([this] { http->run(); }) {}

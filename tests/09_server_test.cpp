@@ -188,7 +188,7 @@ class Running {
                    return config;
                  }},
                 engine.backend(), std::move(limits)),
-        http(std::in_place, "127.0.0.1", 0, http, [this](const HttpRequest& request) { return service.refusal(request); },
+        http(std::in_place, "127.0.0.1", 0, http, &Service::failure, [this](const HttpRequest& request) { return service.refusal(request); },
              [this](std::shared_ptr<Exchange> client) { service.handle(std::move(client)); }),
         port(this->http->port()),
         thread([this] { this->http->run(); }) {}
@@ -596,20 +596,26 @@ TEST_CASE("metrics are Prometheus' text, and count what happened", "[server]") {
 
 TEST_CASE("hostile requests are refused in their kind, and the next client is served", "[server]") {
   Running server({}, {.header_bytes = 4096, .body_bytes = 10000, .header_time = 500ms, .body_time = 500ms, .write_time = 1000ms});
-  const auto answer = [&](const std::string& bytes) { return ask(server.port, bytes).status; };
+  // what the library answers has the form of every other error
+  const auto error = [&](const std::string& bytes) {
+    const Reply reply = ask(server.port, bytes);
+    CHECK(holds(reply.headers, "Content-Type: application/json\r\n"));
+    return error_of(reply);
+  };
   const std::string head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
-  CHECK(answer("hello\r\n\r\n") == 400);
-  CHECK(answer(std::string(300, '\0')) == 400);
-  CHECK(answer("GET /health HTTP/1.1\r\nHost: localhost\r\nLong: " + std::string(9000, 'x') + "\r\n\r\n") == 431);
-  CHECK(answer(head + "Content-Length: nonsense\r\n\r\n") == 400);
-  CHECK(answer(head + "Content-Length: 10001\r\n\r\n" + std::string(10001, ' ')) == 413);
-  CHECK(answer(head + "Content-Length: 99999999999\r\n\r\n") == 413);
+  const std::string too_large = "413 body_too_large: the body has more than 10000 bytes";
+  CHECK(error("hello\r\n\r\n").starts_with("400 not_http: this is not HTTP: "));
+  CHECK(error(std::string(300, '\0')).starts_with("400 not_http: "));
+  CHECK(error("GET /health HTTP/1.1\r\nHost: localhost\r\nLong: " + std::string(9000, 'x') + "\r\n\r\n") == "431 headers_too_large: the headers are too long");
+  CHECK(error(head + "Content-Length: nonsense\r\n\r\n").starts_with("400 not_http: "));
+  CHECK(error(head + "Content-Length: 10001\r\n\r\n" + std::string(10001, ' ')) == too_large);
+  CHECK(error(head + "Content-Length: 99999999999\r\n\r\n") == too_large);
   std::string chunks;
   for (int i = 0; i < 11; ++i) chunks += "400\r\n" + std::string(1024, ' ') + "\r\n";
-  CHECK(answer(head + "Transfer-Encoding: chunked\r\n\r\n" + chunks) == 413);
-  CHECK(answer(head + "Transfer-Encoding: chunked\r\n\r\nxyz\r\n") == 400);
-  CHECK(answer(head + "Transfer-Encoding: chunked\r\n\r\n" + "5\r\n{\"pro\r\n10\r\nmpt\":\"a\",\"n\":1}\r\n0\r\n\r\n") == 400);  // the sizes are wrong
-  CHECK(answer(head + "Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n" + "5\r\n{\"pro\r\n12\r\nmpt\":\"abc\",\"n\":1 }\r\n0\r\n\r\n") == 200);
+  CHECK(error(head + "Transfer-Encoding: chunked\r\n\r\n" + chunks) == too_large);
+  CHECK(error(head + "Transfer-Encoding: chunked\r\n\r\nxyz\r\n").starts_with("400 not_http: "));
+  CHECK(error(head + "Transfer-Encoding: chunked\r\n\r\n" + "5\r\n{\"pro\r\n10\r\nmpt\":\"a\",\"n\":1}\r\n0\r\n\r\n").starts_with("400 not_http: "));  // the sizes are wrong
+  CHECK(ask(server.port, head + "Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n" + "5\r\n{\"pro\r\n12\r\nmpt\":\"abc\",\"n\":1 }\r\n0\r\n\r\n").status == 200);
   for (const char* body : {"{", "{\"prompt\":\"\xc3\x28\"}", "{\"prompt\":{}}", "{\"prompt\":\"a\",\"max_tokens\":\"9\"}", "[[[[[[", "null",
                            "{\"prompt\":\"a\",\"temperature\":1e999}", "{\"prompt\":\"a\",\"seed\":99999999999999999999}"}) {
     CAPTURE(body);
@@ -809,7 +815,7 @@ TEST_CASE("stop: what runs is finished, the rest is refused, and run() ends", "[
   server.http->stop();
   CHECK(idle.closes_within(1000ms));
   late.send(body.substr(5));
-  CHECK(read_reply(late.receive_all()).status == 503);
+  CHECK(error_of(read_reply(late.receive_all())) == "503 server_ends: the server is about to end");
   CHECK_THROWS(Connection(server.port));
   const std::string rest = busy.receive_all();
   CHECK(rest.find("[DONE]") != rest.npos);

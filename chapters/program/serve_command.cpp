@@ -100,7 +100,7 @@ void run(const Arguments& arguments) {
   Engine engine(load_scheduler(checkpoint, stage, limits, {.tokens_per_step = arguments.size_or("--tokens-per-step", 512, 1)}));
   Service service(model, backend(engine), limits_of_service);
   {
-    HttpServer http(listen.host, listen.port, limits_of_http,
+    HttpServer http(listen.host, listen.port, limits_of_http, &Service::failure,
                     [&](const HttpRequest& request) { return service.refusal(request); },
                     [&](std::shared_ptr<Exchange> client) { service.handle(std::move(client)); });
     listen.port = http.port();

@@ -39,6 +39,16 @@ bool is_local_name(std::string host) {
 Service::Service(ServedModel model, Backend backend, ServiceLimits limits)
     : model_(std::move(model)), backend_(std::move(backend)), limits_(std::move(limits)), created_(seconds_since_1970()) {}
 
+HttpAnswer Service::failure(int status, const std::string& message) {
+  switch (status) {
+    case 400: return error(status, "not_http", message);
+    case 413: return error(status, "body_too_large", message);
+    case 431: return error(status, "headers_too_large", message);
+    case 503: return error(status, "server_ends", message);
+    default: return error(status, "failed", message);
+  }
+}
+
 /// Without a key, two ways are closed by which a web page in a browser on this machine could ask: under a name of its own
 /// that it has made to mean this machine, and by a form, which cannot call itself JSON.
 std::optional<HttpAnswer> Service::refusal(const HttpRequest& request) const {

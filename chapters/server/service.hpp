@@ -16,6 +16,8 @@ class Service {
  public:
   Service(ServedModel model, Backend backend, ServiceLimits limits);
 
+  /// HttpServer's way to say an error.
+  static HttpAnswer failure(int status, const std::string& message);
   /// HttpServer's gate.
   std::optional<HttpAnswer> refusal(const HttpRequest& request) const;
   /// HttpServer's handler.

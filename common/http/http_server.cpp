@@ -41,16 +41,13 @@ std::string bytes_of(const Part& part) {
   return out.str();
 }
 
-HttpAnswer failure(int status, const std::string& message) {
-  return {.status = status, .type = "text/plain; charset=utf-8", .body = message + "\n"};
-}
-
 class Connection;
 
 }  // namespace
 
 struct HttpServer::Parts : std::enable_shared_from_this<Parts> {
   HttpLimits limits;
+  Failure failure;
   Gate gate;
   Handler handler;
   std::list<Connection*> idle;  // of whom no whole request has come yet; the longest idle first
@@ -179,10 +176,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
     if (closed_ || !error) return closed_;
     keep_ = false;
     if (error == http::error::body_limit)
-      send_whole(failure(413, "the body has more than " + std::to_string(parts_.limits.body_bytes) + " bytes"));
-    else if (error == http::error::header_limit) send_whole(failure(431, "the headers are too long"));
+      send_whole(parts_.failure(413, "the body has more than " + std::to_string(parts_.limits.body_bytes) + " bytes"));
+    else if (error == http::error::header_limit) send_whole(parts_.failure(431, "the headers are too long"));
     else if (error == http::error::end_of_stream || error.category() != of_http) close();  // it has left, or took too long
-    else send_whole(failure(400, "this is not HTTP: " + error.message()));
+    else send_whole(parts_.failure(400, "this is not HTTP: " + error.message()));
     return true;
   }
 
@@ -246,14 +243,14 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void body_came(ErrorCode error) {
     if (failed(error)) return;
     leave_idle();
-    if (parts_.stops > 0) return refuse(failure(503, "the server is about to end"));
+    if (parts_.stops > 0) return refuse(parts_.failure(503, "the server is about to end"));
     client_->set_body(std::move(parser_->get().body()));
     watch();
     net::post(parts_.worker, [&parts = parts_, client = client_] {
       try {
         parts.handler(client);
       } catch (const std::exception& error) {
-        client->answer(failure(500, error.what()));
+        client->answer(parts.failure(500, error.what()));
       }
     });
   }
@@ -409,10 +406,12 @@ void HttpServer::Parts::wait_for_signal() {
   });
 }
 
-HttpServer::HttpServer(const std::string& address, unsigned short port, HttpLimits limits, Gate gate, Handler handler)
+HttpServer::HttpServer(const std::string& address, unsigned short port, HttpLimits limits, Failure failure, Gate gate,
+                       Handler handler)
     : parts_(std::make_shared<Parts>()) {
   limits.connections = connections_allowed(limits.connections);
   parts_->limits = limits;
+  parts_->failure = std::move(failure);
   parts_->gate = std::move(gate);
   parts_->handler = std::move(handler);
   try {

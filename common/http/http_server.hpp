@@ -55,6 +55,8 @@ struct HttpLimits {
 /// Serves HTTP/1.1 on one address.
 class HttpServer {
  public:
+  /// How an error is said that the server meets itself: what is no HTTP, too long, or comes too late.
+  using Failure = std::function<HttpAnswer(int status, const std::string& message)>;
   /// Looks at headers, before a body is read: an answer here refuses the request. Must not wait.
   using Gate = std::function<std::optional<HttpAnswer>(const HttpRequest&)>;
   /// Deals with a whole request, in one thread beside the server's. May wait.
@@ -62,7 +64,7 @@ class HttpServer {
 
   /// Listens, but accepts nobody yet.  @param port 0: any that is free
   /// @throws Error when the address cannot be had
-  HttpServer(const std::string& address, unsigned short port, HttpLimits limits, Gate gate, Handler handler);
+  HttpServer(const std::string& address, unsigned short port, HttpLimits limits, Failure failure, Gate gate, Handler handler);
   ~HttpServer();
 
   unsigned short port() const;
