@@ -51,12 +51,11 @@ void Scheduler::submit(RequestId id, Request request) {
 
 void Scheduler::cancel(RequestId id) {
   for (auto sequence = sequences_.begin(); sequence != sequences_.end(); ++sequence)
-    if (sequence->id == id && !sequence->ended) end(sequence, Finish::cancelled);
+    if (sequence->id == id) end(sequence, Finish::cancelled);
 }
 
 void Scheduler::cancel_all() {
-  for (auto sequence = sequences_.begin(); sequence != sequences_.end(); ++sequence)
-    if (!sequence->ended) end(sequence, Finish::cancelled);
+  for (auto sequence = sequences_.begin(); sequence != sequences_.end(); ++sequence) end(sequence, Finish::cancelled);
 }
 
 // [step]
@@ -116,7 +115,8 @@ void Scheduler::admit(Sequence& sequence) {
   sequence.place = place;
   const PageTable::Hit hit = table_->reuse(place, sequence.tokens);
   sequence.fed = hit.reused;
-  decoder_.begin_with(place, {sequence.tokens.begin(), sequence.tokens.begin() + static_cast<std::ptrdiff_t>(hit.reused)});
+  const auto known = std::span(sequence.tokens).first(hit.reused);
+  decoder_.begin_with(place, {known.begin(), known.end()});
   if (sequence.admitted_before) return;  // what it left behind itself is no hit
   sequence.admitted_before = true;
   sequence.reused = hit.reused;
@@ -164,8 +164,8 @@ void Scheduler::preempt_until_they_fit(std::vector<Share>& shares) {
 void Scheduler::feed(const std::vector<Share>& shares) {
   std::vector<NewTokens> batch;
   for (const auto& [sequence, count] : shares) {
-    const auto first = sequence->tokens.begin() + static_cast<std::ptrdiff_t>(sequence->fed);
-    batch.push_back({*sequence->place, {first, first + static_cast<std::ptrdiff_t>(count)}});
+    const auto next = std::span(sequence->tokens).subspan(sequence->fed, count);
+    batch.push_back({*sequence->place, {next.begin(), next.end()}});
   }
   Tensor<2> logits;
   try {
