@@ -7,7 +7,6 @@
 #include <regex>
 
 #include "chapters/05_mixture_of_experts/balance.hpp"
-#include "chapters/09_paged_cache/trace.hpp"
 #include "chapters/models/cache_bytes.hpp"
 #include "chapters/models/mixture_config.hpp"
 #include "chapters/program/paged_session.hpp"
@@ -16,6 +15,7 @@
 #include "chapters/studies/memory_budget.hpp"
 #include "chapters/studies/needle.hpp"
 #include "chapters/studies/rank_cost.hpp"
+#include "chapters/studies/traffic_trace.hpp"
 #include "common/files/error.hpp"
 #include "common/model/metrics.hpp"
 

@@ -5,8 +5,8 @@
 #include <map>
 #include <thread>
 
-#include "chapters/09_paged_cache/trace.hpp"
 #include "chapters/program/paged_session.hpp"
+#include "chapters/studies/traffic_trace.hpp"
 #include "common/files/error.hpp"
 #include "common/tensor/parallel.hpp"
 #include "common/text/table.hpp"

@@ -4,8 +4,8 @@
 #include <filesystem>
 #include <vector>
 
-#include "chapters/09_paged_cache/request.hpp"
 #include "common/files/json.hpp"
+#include "common/text/token.hpp"
 
 namespace kv {
 

@@ -1,4 +1,4 @@
-#include "chapters/09_paged_cache/trace.hpp"
+#include "chapters/studies/traffic_trace.hpp"
 
 #include <algorithm>
 #include <cmath>
