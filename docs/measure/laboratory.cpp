@@ -3,15 +3,14 @@
 #include <fstream>
 #include <random>
 
-#include "chapters/models/grouped_config.hpp"
 #include "common/text/table.hpp"
 
 namespace kv::book {
 namespace {
 
-ModelShape read_shape(const Json& config) {
-  const ModelSizes sizes = model_sizes(config);
-  const HeadSizes heads = grouped_config(config).heads;
+ModelShape read_shape(const Checkpoint& checkpoint) {
+  const ModelSizes sizes = model_sizes(checkpoint.config());
+  const HeadSizes heads = head_sizes(attention_tensors(checkpoint, 0));
   return {sizes.layers, sizes.width, heads.query_heads, heads.key_value_heads, heads.key_width,
           sizes.feed_forward_width, sizes.vocabulary};
 }
@@ -20,7 +19,7 @@ ModelShape read_shape(const Json& config) {
 
 Laboratory::Laboratory(const std::filesystem::path& model)
     : checkpoint_(model),
-      shape_(read_shape(checkpoint_.config())),
+      shape_(read_shape(checkpoint_)),
       context_(model_sizes(checkpoint_.config()).context) {}
 
 std::string Laboratory::description() const {

@@ -5,7 +5,7 @@
 
 namespace kv::book {
 
-/// Sizes of a model of the GQA family.
+/// Sizes of a model; of the MLA family as its latents are expanded.
 struct ModelShape {
   index_t layers, width, heads, key_value_heads, head_width, feed_forward_width, vocabulary;
 };

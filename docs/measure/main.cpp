@@ -38,6 +38,7 @@ constexpr Measurement measurements[] = {
     {"forgetting_speed", kv::book::measure_forgetting_speed, true},
     {"ranks", kv::book::measure_ranks},
     {"ranks_local", kv::book::measure_ranks_local, true},
+    {"ranks_memory", kv::book::measure_ranks_memory, true},
 };
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <cmath>
+#include <fstream>
+#include <future>
 #include <thread>
 
 #include "chapters/10_tensor_parallel/rank_group.hpp"
@@ -206,6 +208,51 @@ void measure_local(const Laboratory& laboratory, Report& report) {
   report.numbers("ranks_local", rows);
 }
 
+/// Bytes in the memory of all processes of a program; what several of them map is counted once (PSS).
+double memory_of_all(const std::string& program) {
+  double kilobytes = 0.0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    std::ifstream command(entry.path() / "cmdline"), memory(entry.path() / "smaps_rollup");
+    std::string word;
+    if (!std::getline(command, word, '\0') || word != program) continue;
+    while (memory >> word && word != "Pss:") continue;
+    if (double own = 0.0; memory >> own) kilobytes += own;
+  }
+  return 1024 * kilobytes;
+}
+
+/// The most that the ranks of a job have in memory together while it loads a model, feeds it and draws some tokens.
+double most_memory(const std::filesystem::path& model, const std::string& stage, index_t ranks) {
+  const std::string program = std::filesystem::canonical("/proc/self/exe").parent_path() / "kvbook-mpi";
+  const std::string command = "mpirun --quiet -n " + std::to_string(ranks) + " " + program + " bench --model " + model.string() + " --stage " +
+                              stage + " --threads 2 --prompt-tokens 128 --new-tokens 8 --json >/dev/null";
+  auto job = std::async(std::launch::async, [&] { return std::system(command.c_str()); });
+  double most = 0.0;
+  while (job.wait_for(std::chrono::milliseconds(20)) != std::future_status::ready) most = std::max(most, memory_of_all(program));
+  if (job.get() != 0) throw Error("a job on " + std::to_string(ranks) + " ranks has failed: " + command);
+  return most;
+}
+
+/// Two ranks together beside one, and what the formula says of their weights.
+void measure_memory(const Laboratory& laboratory, Report& report) {
+  for (const char* name : {"OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "OMPI_MCA_rmaps_base_oversubscribe"}) ::setenv(name, "1", 1);
+  const Checkpoint& checkpoint = laboratory.checkpoint();
+  MarkdownTable table{{"stage", "one rank, GB", "two ranks together, GB", "of one", "weights of two, of one: counted"}};
+  std::vector<JsonObject> rows;
+  for (const auto& [name, cut] : cuts) {
+    const double one = most_memory(checkpoint.directory(), name, 1), two = most_memory(checkpoint.directory(), name, 2);
+    const auto weights = [&, cut](index_t ranks) { return rank_cost(checkpoint.config(), cut, {.ranks = ranks, .sequences = 1, .stored = 0}).weights; };
+    const double counted = 2 * weights(2) / weights(1);
+    table.push_back({std::string("`") + name + "`", decimal(one / 1e9, 2), decimal(two / 1e9, 2), decimal(two / one, 3), decimal(counted, 3)});
+    JsonObject row;
+    row.set("stage", name).set("one", one).set("two", two).set("counted", counted);
+    rows.push_back(row);
+  }
+  report.table("ranks_memory", table, "Ranks are MPI processes; the largest sum of their PSS, looked at every 20 ms from the start to the last of some tokens "
+               "behind prompts that reach nearly all experts.");
+  report.numbers("ranks_memory", rows);
+}
+
 }  // namespace
 
 void measure_ranks(const Laboratory& laboratory, Report& report) {
@@ -215,5 +262,6 @@ void measure_ranks(const Laboratory& laboratory, Report& report) {
 }
 
 void measure_ranks_local(const Laboratory& laboratory, Report& report) { measure_local(laboratory, report); }
+void measure_ranks_memory(const Laboratory& laboratory, Report& report) { measure_memory(laboratory, report); }
 
 }  // namespace kv::book

@@ -50,5 +50,7 @@ void measure_forgetting_speed(const Laboratory& laboratory, Report& report);
 void measure_ranks(const Laboratory& laboratory, Report& report);
 /// The count beside runs on 1 and 2 ranks of this machine: ranks_local.md.
 void measure_ranks_local(const Laboratory& laboratory, Report& report);
+/// Memory of two ranks that are processes beside that of one: ranks_memory.md. Wants kvbook-mpi beside kvbook-measure.
+void measure_ranks_memory(const Laboratory& laboratory, Report& report);
 
 }  // namespace kv::book
