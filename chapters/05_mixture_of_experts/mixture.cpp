@@ -36,7 +36,8 @@ const MixtureParts& checked(const MixtureParts& parts) {
 Mixture::Mixture(MixtureParts parts) : parts_(checked(parts)) {}
 
 // [grouped]
-void add_chosen(Tensor<2>& y, const Routing& routing, const ExpertPool& experts, const Tensor<2>& x) {
+void add_chosen(Tensor<2>& y, const Routing& routing, const ExpertPool& experts,
+                const Tensor<2>& x) {
   const index_t N = x.shape(0);
   for (index_t first = 0; first < N; first += tokens_at_once) {
     const List<Job> jobs = jobs_of(routing, first, std::min(N, first + tokens_at_once));

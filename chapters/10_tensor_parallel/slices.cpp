@@ -23,7 +23,8 @@ HeadSlices split_heads(const HeadSizes& sizes, index_t ranks) {
   if (ranks > H)
     throw UsageError("--ranks " + std::to_string(ranks) + ": the model has " + std::to_string(H) +
                      " heads, and a rank would get none; take at most " + std::to_string(H));
-  const std::vector<Slice> groups = split(G, std::min(ranks, G)), sharers = split(ranks, groups.size());
+  const std::vector<Slice> groups = split(G, std::min(ranks, G));
+  const std::vector<Slice> sharers = split(ranks, groups.size());
   HeadSlices slices;
   for (index_t i = 0; i < groups.size(); ++i)
     for (const Slice& own : split(groups[i].count * per_group, sharers[i].count)) {

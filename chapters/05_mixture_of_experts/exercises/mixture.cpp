@@ -37,7 +37,8 @@ const MixtureParts& checked(const MixtureParts& parts) {
 
 Mixture::Mixture(MixtureParts parts) : parts_(checked(parts)) {}
 
-void add_chosen(Tensor<2>& y, const Routing& routing, const ExpertPool& experts, const Tensor<2>& x) {
+void add_chosen(Tensor<2>& y, const Routing& routing, const ExpertPool& experts,
+                const Tensor<2>& x) {
   const index_t N = x.shape(0);
   // --- yours ---
   // y and x (N,M). jobs_of(routing, first, last) lists each chosen expert with its tokens; run(jobs, ...) gives its
