@@ -15,7 +15,8 @@ __global__ void __launch_bounds__(threads) naive_kernel(const MlaDecode problem,
 
   // --- yours ---
   // query (576), weights (S) in global memory, problem.row(b, s) (576): a thread for each token, then one for each
-  // column of problem.output (512) and problem.lse. block_max() and block_sum() are barriers. S may be 0.
+  // column of the output (512), which begins at problem.output + problem.place(b, h) * value_width; and one number,
+  // problem.lse[problem.place(b, h)]. block_max() and block_sum() are barriers. S may be 0.
   // --- end ---
 }
 

@@ -1,5 +1,5 @@
 // An exercise, in place of chapters/06_cuda_kernels/ladder/02_warp_per_token.cu: see exercises.md
-// Tests: 06_ladder_test
+// Tests: 06_ladder_test 06_ladder_traffic
 #include "chapters/06_cuda_kernels/ladder/four_columns.hpp"
 #include "chapters/06_cuda_kernels/ladder/rungs.hpp"
 #include "chapters/06_cuda_kernels/ladder/warp.hpp"
@@ -19,7 +19,8 @@ __global__ void __launch_bounds__(threads) warp_per_token_kernel(const MlaDecode
 
   // --- yours ---
   // query (576), weights (S) in global memory, problem.row(b, s) (576): a warp for each token, 16 bytes for each lane
-  // at a time; then a thread for four columns of problem.output (512), and problem.lse. S may be 0.
+  // at a time; then a thread for four columns of the output (512), and problem.lse, both where rung 1 has them.
+  // S may be 0.
   // --- end ---
 }
 

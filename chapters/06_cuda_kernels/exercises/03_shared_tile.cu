@@ -1,5 +1,5 @@
 // An exercise, in place of chapters/06_cuda_kernels/ladder/03_shared_tile.cu: see exercises.md
-// Tests: 06_ladder_test 06_ladder_tsan
+// Tests: 06_ladder_test 06_ladder_traffic 06_ladder_tsan
 #include "chapters/06_cuda_kernels/ladder/four_columns.hpp"
 #include "chapters/06_cuda_kernels/ladder/online_softmax.hpp"
 #include "chapters/06_cuda_kernels/ladder/rungs.hpp"
@@ -34,8 +34,8 @@ __device__ void score_rows(Shared& shared, const bf16* query, int rows, float sc
 /// @return the factor for the values summed so far
 __device__ float soften(Shared& shared, OnlineSoftmax& softmax, int rows) {
   // --- yours ---
-  // shared.score (rows) to shared.weight (64), zeros beyond `rows`; `softmax` goes on. @return the factor of the sums
-  // so far. Every thread must return it.
+  // shared.score (rows) to shared.weight (64), zeros beyond `rows`; `softmax` takes in the page: its largest score, and
+  // in softmax.sum its weights. @return the factor of the sums so far. Every thread must return it.
   // --- end ---
 }
 
