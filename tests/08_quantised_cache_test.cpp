@@ -7,6 +7,7 @@
 #include "chapters/08_quantised_cache/int4_attention.hpp"
 #include "chapters/08_quantised_cache/quantised_attention.hpp"
 #include "chapters/08_quantised_cache/quantised_latents.hpp"
+#include "chapters/08_quantised_cache/scaled_rows.hpp"
 #include "chapters/08_quantised_cache/static_rows.hpp"
 #include "chapters/models/grouped_config.hpp"
 #include "chapters/models/latent_config.hpp"
@@ -44,10 +45,12 @@ MakeAttention layers_in(CacheFormat format) {
   };
 }
 
-/// One row through a format, with NaN in the storage before.
+/// One row through a format, with NaN in the storage before; all of the row's bytes are written.
 std::vector<float> through(const RowFormat& format, const std::vector<float>& row) {
-  std::vector<std::byte> stored(format.bytes() + 2, std::byte{0xff});
+  std::vector<std::byte> stored(format.bytes() + 2, std::byte{0xff}), over_zeros(format.bytes());
   format.store(row, stored.data());
+  format.store(row, over_zeros.data());
+  CHECK(std::ranges::equal(over_zeros, std::span(stored).first(format.bytes())));
   CHECK(
       (stored[format.bytes()] == std::byte{0xff} && stored[format.bytes() + 1] == std::byte{0xff}));
   std::vector<float> wide(format.width(), 7.0f);
@@ -260,6 +263,31 @@ TEST_CASE("a latent row in fp8 is FlashMLA's: 656 bytes", "[formats]") {
     std::uint16_t number;
     std::memcpy(&number, &stored[528 + 2 * i], 2);
     CHECK(number == to_bf16(row[512 + i]));
+  }
+}
+
+TEST_CASE("rows of an odd width: scales from an even byte on, and nothing between rows is touched", "[formats]") {
+  const DType type = GENERATE(DType::i8, DType::f8_e4m3);
+  const ScaledRows format(type, 7, 4);  // runs of 4 and of 3
+  REQUIRE(format.bytes() == 8 + 2 * 4);
+  constexpr index_t distance = 18, stride = 9;
+  const std::vector<float> rows[]{random_floats(7, 23), random_floats(7, 24)};
+  std::vector<std::byte> stored(2 * distance, std::byte{0xff});
+  for (index_t s = 0; s < 2; ++s) format.store(rows[s], stored.data() + s * distance);
+  std::vector<float> wide(2 * stride, 7.0f);
+  format.widen({stored.data(), distance, 2}, wide.data(), stride);
+  for (index_t s = 0; s < 2; ++s) {
+    CAPTURE(name(type), s);
+    CHECK((stored[s * distance + 16] == std::byte{0xff} && stored[s * distance + 17] == std::byte{0xff}));
+    for (index_t j = 0; j < 2; ++j) {
+      float scale, largest = 0.0f;
+      std::memcpy(&scale, &stored[s * distance + 8 + 4 * j], sizeof scale);
+      for (index_t i = 4 * j; i < std::min<index_t>(4 * j + 4, 7); ++i) largest = std::max(largest, std::abs(rows[s][i]));
+      CHECK(scale == largest / (type == DType::i8 ? 127.0f : 448.0f));
+    }
+    const std::vector<float> found(&wide[s * stride], &wide[s * stride + 7]);
+    CHECK(found == through(format, rows[s]));
+    CHECK((wide[s * stride + 7] == 7.0f && wide[s * stride + 8] == 7.0f));
   }
 }
 

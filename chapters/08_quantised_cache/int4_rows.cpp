@@ -46,6 +46,7 @@ void put_code(std::byte* codes, index_t i, std::uint8_t code) {
 }
 
 void Int4Rows::store(std::span<const float> row, std::byte* out) const {
+  out[scales_at() - 1] = {};  // may belong to no code
   for (index_t j = 0; j < runs(); ++j) {
     const index_t first = j * run, count = std::min(run, width() - first);
     const Int4Scale scale(&row[first], 1, count);

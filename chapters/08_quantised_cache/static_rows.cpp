@@ -8,6 +8,7 @@
 namespace kv {
 
 void StaticRows::store(std::span<const float> row, std::byte* out) const {
+  out[bytes() - 1] = {};  // may belong to no code
   for (index_t i = 0; i < row.size(); ++i) {
     const float quotient =
         std::isfinite(row[i]) ? row[i] / scale_ : std::numeric_limits<float>::quiet_NaN();
