@@ -254,6 +254,32 @@ TEST_CASE("a prompt that is kept in full leaves a token to be fed", "[prefix]") 
   CHECK_THROWS_AS(model.table.reuse(1, model.texts[0]), std::logic_error);
 }
 
+TEST_CASE("a hit is whole pages, leaves a token to be fed, and says whether the index goes on with another page", "[prefix]") {
+  ModelledTable model(2, {.rows = 2, .pages = 8}, chained_hash);
+  REQUIRE(model.append(0, {1, 2, 3, 4, 5, 6}));
+  model.table.remember(0, model.texts[0]);
+  struct Case {
+    std::vector<Token> tokens;
+    index_t reused;
+    bool cut;
+  };
+  for (const auto& [tokens, reused, cut] : std::vector<Case>{{{1, 2, 3, 4, 5, 6, 7, 8, 9}, 6, false},  // nothing is kept behind
+                                                             {{1, 2, 3, 4, 5, 6}, 4, false},           // 6 must be fed
+                                                             {{1, 2, 3, 4, 5, 9, 9}, 4, true},
+                                                             {{1, 2, 9, 4, 5}, 2, true},
+                                                             {{1, 2, 9, 4}, 2, false},  // no whole page was looked for
+                                                             {{9, 2, 3, 4, 5}, 0, false},
+                                                             {{1, 2}, 0, false}}) {
+    CAPTURE(tokens);
+    CHECK(model.table.look_up(tokens).reused == reused);
+    const PageTable::Hit hit = model.table.reuse(1, tokens);
+    CHECK(hit.reused == reused);
+    CHECK(hit.cut == cut);
+    for (index_t layer = 0; layer < 2; ++layer) model.table.truncate(layer, 1, 0);
+  }
+  model.check();
+}
+
 TEST_CASE("a page is copied when the first of its holders writes, and not for the last", "[pages]") {
   ModelledTable model(3, {.rows = 4, .pages = 8}, chained_hash);
   REQUIRE(model.append(0, {1, 2, 3, 4, 5}));

@@ -79,7 +79,7 @@ class PageTable {
   Outlook look_up(std::span<const Token> tokens) const;
   struct Hit {
     index_t reused;  ///< tokens: a multiple of the page, and at least one less than there are
-    bool cut;        ///< it ends where other tokens are kept
+    bool cut;        ///< as PrefixIndex::Match says it
   };
   /// Makes an empty sequence begin with the pages that hold the longest known prefix of these tokens, in all layers.
   Hit reuse(index_t sequence, std::span<const Token> tokens);

@@ -35,7 +35,7 @@ class PrefixIndex {
   /// The longest path that the tokens begin with.
   struct Match {
     std::vector<index_t> pages;
-    bool cut;  ///< it ends where the index goes on, with other tokens
+    bool cut;  ///< it ends where the index goes on, with another page than the next of these tokens
   };
   /// They count as used now. They are not retained: the caller does that, before anything can give them up.
   /// @param tokens only whole pages of them are looked for
