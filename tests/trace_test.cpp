@@ -80,6 +80,7 @@ TEST_CASE("a trace has the run's own weights, experts and logits", "[trace]") {
 TEST_CASE("rows in another form, and models without layers, are refused by name", "[trace]") {
   CHECK_THROWS_WITH(trace_of("tiny-gqa", "fp8"), Catch::Matchers::Contains("stage 'fp8' uses"));
   CHECK_THROWS_WITH(trace_of("tiny-gqa", "parallel"), Catch::Matchers::Contains("'parallel' makes the whole model"));
+  CHECK_THAT(run_program({KV_PROGRAM, "trace", "--experts", "/dev/null"}).err, Catch::Matchers::Contains("tiny-gqa has no experts"));
 }
 
 TEST_CASE("the last step's bytes are those of compare, and the likely tokens those of the logits", "[trace]") {
@@ -117,4 +118,20 @@ TEST_CASE("the traces of the book's page are what the program writes", "[trace]"
   const auto counts = [&](const std::string& text) { return std::regex_replace(text, clock, ""); };
   const std::string made = file_of({KV_PROGRAM, "trace", "--model", KV_DATA "/tiny-" + model, "--json", file}, file);
   CHECK(counts(made) == counts(contents_of(std::filesystem::path(KV_ROOT) / ("docs/measured/trace_" + model + ".json"))));
+}
+
+TEST_CASE("the strips of the book are what the program draws", "[trace]") {
+  struct Strip {
+    const char *figure, *model, *stages, *option;
+  };
+  const auto [figure, model, stages, option] = GENERATE(Strip{"uncached", "gqa", "uncached", "--svg"},
+                                                        Strip{"concat", "gqa", "concat", "--svg"},
+                                                        Strip{"preallocated", "gqa", "preallocated", "--svg"},
+                                                        Strip{"latent", "mla", "preallocated,absorbed", "--svg"},
+                                                        Strip{"experts", "mla", "preallocated", "--experts"});
+  CAPTURE(figure);
+  const TemporaryDirectory directory;
+  const std::string file = (directory.path() / "strip.svg").string();
+  const std::string drawn = file_of({KV_PROGRAM, "trace", "--model", std::string(KV_DATA "/tiny-") + model, "--stages", stages, option, file}, file);
+  CHECK(drawn == contents_of(std::filesystem::path(KV_ROOT) / "docs/measured" / (std::string("steps_") + figure + ".svg")));
 }

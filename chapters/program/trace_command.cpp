@@ -182,6 +182,8 @@ void run(const Arguments& arguments) {
   const std::vector<Token> prompt = encode_prompt(checkpoint.directory(), tokenizer, arguments.text_or("--prompt", shipped_prompt));
   if (prompt.empty()) throw Error("the prompt is empty: there is nothing to continue");
   const index_t tokens = arguments.size_or("--tokens", default_tokens, 1);
+  if (arguments.has("--experts") && feed_forward_cost(checkpoint.config()).mixture_layers == 0)
+    throw Error("--experts: " + checkpoint.directory().string() + " has no experts");
   std::vector<StepTrace> traces;
   for (const Stage& stage : chosen) {
     require_context(checkpoint, stage, prompt.size() + tokens - 1);
@@ -189,7 +191,9 @@ void run(const Arguments& arguments) {
   }
   if (arguments.has("--json")) replace_file(arguments.text("--json"), {json(checkpoint, tokenizer, prompt, traces)});
   if (arguments.has("--svg")) replace_file(arguments.text("--svg"), {step_strip(traces)});
-  if (arguments.has("--json") || arguments.has("--svg")) return;
+  if (arguments.has("--experts"))
+    replace_file(arguments.text("--experts"), {expert_strip(traces.front(), mixture_sizes(checkpoint.config()).experts)});
+  if (arguments.has("--json") || arguments.has("--svg") || arguments.has("--experts")) return;
   std::cout << table(checkpoint, traces)
             << "step 0 is the prompt. Rows and bytes are those of all layers, found in memory; FLOP by the chapters' formulas.\n";
 }
@@ -204,6 +208,7 @@ const Command trace_command{"trace",
                              {"--tokens", "N", "at most N new tokens (default 24)"},
                              {"--json", "FILE", "write all of it as one JSON object"},
                              {"--svg", "FILE", "write a strip of six steps"},
+                             {"--experts", "FILE", "write a strip of the experts in six steps"},
                              threads_option},
                             run};
 

@@ -49,55 +49,99 @@ std::string words(const Step& step) {
   return grouped(count('w')) + " rows written" + (count('c') > 0 ? ", " + grouped(count('c')) + " copied" : "");
 }
 
-int width_of(const StepTrace& trace) {
-  std::size_t most = 30;
-  for (const Step& step : trace.steps) most = std::max(most, step.layers.front().rows.size());
-  return cell * static_cast<int>(most) + gap;
-}
+/// One step as it is drawn: cells of each layer by their letters, and words beneath.
+struct Map {
+  std::vector<std::string> layers;
+  std::string words;
+};
+struct Strip {
+  std::string_view name;
+  double height;          ///< of a cell
+  std::vector<Map> maps;  ///< of all steps
+};
 
-std::string legend(int y) {
+/// What each letter stands for.
+using Meanings = std::vector<std::pair<char, std::string>>;
+
+std::string legend(int y, const Meanings& meanings) {
   std::string result;
   int x = left;
-  for (const auto& [letter, text] : {std::pair{'w', "written now"}, {'c', "copied elsewhere"}, {'k', "not moved"},
-                                     {'-', "memory without a row"}, {'m', "made and forgotten"}}) {
-    result += cells(letter, 9, x, y, 2) + format("<text x=\"%d\" y=\"%d\">%s</text>\n", x + 16, y + 9, text);
-    x += 36 + 7 * static_cast<int>(std::string_view(text).size());
+  for (const auto& [letter, text] : meanings) {
+    result += cells(letter, 9, x, y, 2) + format("<text x=\"%d\" y=\"%d\">%s</text>\n", x + 16, y + 9, text.c_str());
+    x += 36 + 7 * static_cast<int>(text.size());
   }
   return result;
+}
+
+std::string svg(const std::string& title, const std::vector<Strip>& strips, const Meanings& meanings) {
+  std::string body;
+  int y = 20, width = 620;
+  for (const auto& [name, row_height, maps] : strips) {
+    body += format("<text x=\"%d\" y=\"%d\" font-weight=\"bold\">", left, y) + std::string(name) + "</text>\n";
+    const int map = static_cast<int>(std::ceil((row_height + 1) * static_cast<double>(maps.front().layers.size())));
+    std::size_t most = 30;
+    for (const Map& each : maps) most = std::max(most, each.layers.front().size());
+    const int height = map + caption, column = cell * static_cast<int>(most) + gap;
+    int number = 0;
+    const index_t last = maps.size() - 1;
+    for (const index_t i : std::set<index_t>{0, last / 5, 2 * last / 5, 3 * last / 5, 4 * last / 5, last}) {
+      const int x = left + number % steps_in_row * column, top = y + 10 + number / steps_in_row * height;
+      for (index_t l = 0; l < maps[i].layers.size(); ++l)
+        body += layer(maps[i].layers[l], row_height, x, top + (row_height + 1) * static_cast<double>(l));
+      body += format("<text x=\"%d\" y=\"%d\">", x, top + height - 18) + (i == 0 ? "prompt" : "step " + std::to_string(i)) + ": " +
+              maps[i].words + "</text>\n";
+      ++number;
+    }
+    width = std::max(width, 2 * left + steps_in_row * column);
+    y += 26 + (number + steps_in_row - 1) / steps_in_row * height;
+  }
+  return format("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" width=\"%d\" height=\"%d\" role=\"img\">\n", width, y + 16,
+                width, y + 16) +
+         "<title>" + title + "</title>\n" + style + body + legend(y, meanings) + "</svg>\n";
 }
 
 }  // namespace
 
 std::string step_strip(const std::vector<StepTrace>& traces) {
   if (traces.empty()) throw std::invalid_argument("a strip needs a trace");
-  std::string body;
-  int y = 20, width = 620;
   const auto row_bytes = [](const StepTrace& trace) { return static_cast<double>(trace.steps.at(0).layers.at(0).row_bytes); };
   const double most = row_bytes(*std::ranges::max_element(traces, {}, row_bytes));
-  for (const StepTrace& trace : traces) {
-    body += format("<text x=\"%d\" y=\"%d\" font-weight=\"bold\">", left, y) + std::string(trace.stage.name) + "</text>\n";
-    const double row_height = tallest * row_bytes(trace) / most;
-    const int map = static_cast<int>(std::ceil((row_height + 1) * static_cast<double>(trace.steps.front().layers.size())));
-    const int height = map + caption, column = width_of(trace);
-    int number = 0;
-    const index_t last = trace.steps.size() - 1;
-    for (const index_t i : std::set<index_t>{0, last / 5, 2 * last / 5, 3 * last / 5, 4 * last / 5, last}) {
-      const Step& step = trace.steps[i];
-      const int x = left + number % steps_in_row * column, top = y + 10 + number / steps_in_row * height;
-      for (index_t l = 0; l < step.layers.size(); ++l)
-        body += layer(step.layers[l].rows, row_height, x, top + (row_height + 1) * static_cast<double>(l));
-      body += format("<text x=\"%d\" y=\"%d\">", x, top + height - 18) + (i == 0 ? "prompt" : "step " + std::to_string(i)) + ": " +
-              words(step) + "</text>\n";
-      ++number;
-    }
-    width = std::max(width, 2 * left + steps_in_row * column);
-    y += 26 + (number + steps_in_row - 1) / steps_in_row * height;
-  }
+  std::vector<Strip> strips;
   std::string title = "Rows of the cache in six steps, a line for each layer:";
-  for (const StepTrace& trace : traces) title += (&trace == &traces.front() ? " " : ", ") + std::string(trace.stage.name);
-  return format("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" width=\"%d\" height=\"%d\" role=\"img\">\n", width, y + 16,
-                width, y + 16) +
-         "<title>" + title + "</title>\n" + style + body + legend(y) + "</svg>\n";
+  for (const StepTrace& trace : traces) {
+    title += (strips.empty() ? " " : ", ") + std::string(trace.stage.name);
+    strips.push_back({trace.stage.name, tallest * row_bytes(trace) / most, {}});
+    for (const Step& step : trace.steps) {
+      Map map{{}, words(step)};
+      for (const LayerStep& layer : step.layers) map.layers.push_back(layer.rows);
+      strips.back().maps.push_back(std::move(map));
+    }
+  }
+  return svg(title, strips, {{'w', "written now"}, {'c', "copied elsewhere"}, {'k', "not moved"}, {'-', "memory without a row"},
+                             {'m', "made and forgotten"}});
+}
+
+std::string expert_strip(const StepTrace& trace, index_t experts) {
+  Strip strip{"experts", tallest, {}};
+  std::vector<std::string> seen(trace.steps.at(0).layers.size(), std::string(experts, '-'));
+  for (const Step& step : trace.steps) {
+    index_t asked = 0, fresh = 0;
+    std::vector<std::string> layers;
+    for (index_t l = 0; l < seen.size(); ++l) {
+      if (step.layers[l].experts.empty()) continue;  // a dense layer
+      layers.push_back(seen[l]);
+      for (const auto& [expert, weight] : step.layers[l].experts) {
+        ++asked;
+        fresh += seen[l].at(expert) == '-';
+        layers.back()[expert] = 'w';
+        seen[l][expert] = 'k';
+      }
+    }
+    strip.maps.push_back({layers, std::to_string(asked) + " asked, " + std::to_string(fresh) + " of them new"});
+  }
+  if (strip.maps.front().layers.empty()) throw std::invalid_argument("a strip of experts needs a mixture of them");
+  return svg("Experts of the newest token in six steps, a line for each layer", {strip},
+             {{'w', "asked now"}, {'k', "asked by a step before"}, {'-', "not yet asked"}});
 }
 
 }  // namespace kv
