@@ -96,6 +96,26 @@ TEST_CASE("without a number all are listed", "[claims]") {
   for (const Claim& each : claims()) CHECK(holds(finished.out, std::string(each.says)));
 }
 
+TEST_CASE("what the exercises ask to be measured lies where they say", "[claims]") {
+  static const std::regex row("\n\\| [^|]+\\? \\| `build/kvbook claim (\\d+)` \\| ([^|]+) \\|");
+  index_t chapters = 0;
+  for (const auto& entry : fs::directory_iterator(fs::path(KV_ROOT) / "chapters")) {
+    const fs::path file = entry.path() / "exercises/exercises.md";
+    if (!fs::exists(file)) continue;
+    const std::string text = contents_of(file), questions = text.substr(std::min(text.find("\n## Measure it\n"), text.size()));
+    CAPTURE(file);
+    std::ptrdiff_t found = 0;
+    for (auto match = std::sregex_iterator(questions.begin(), questions.end(), row); match != std::sregex_iterator(); ++match, ++found) {
+      const Claim& asked = claims().at(std::stoul((*match)[1]) - 1);
+      CHECK(std::ranges::count(asked.numbers, (*match)[2].str(), interval_text) > 0);
+    }
+    CHECK(found > 0);
+    CHECK(found == std::ranges::count(questions, '?'));
+    ++chapters;
+  }
+  CHECK(chapters == 10);
+}
+
 TEST_CASE("the book's page is what the command says, with numbers that lie where they must", "[claims]") {
   INFO("made anew by: build/kvbook claim --markdown, see docs/measure/run");
   const std::string page = contents_of(fs::path(KV_ROOT) / "docs/measured/claims.md");
