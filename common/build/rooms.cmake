@@ -18,9 +18,9 @@ function(kv_precompile target build)
   endif()
 endfunction()
 
-# Exercises: files of chapters/*/exercises that are compiled in place of the source that their first line names. By
-# themselves they are rooms that no program reaches. See tests/exercise.
-set(KV_EXERCISE "" CACHE STRING "Exercises that take the place of the book's sources, by their paths")
+# A file that is compiled in place of the source that its first line names: an exercise, which by itself is a room that no
+# program reaches, or a planted mistake. See tests/exercise and tests/break.
+set(KV_EXERCISE "" CACHE STRING "Files that take the place of the book's sources, by their paths")
 
 # kv_take_places(LIST): puts the chosen exercises into a list of sources.
 function(kv_take_places list)
