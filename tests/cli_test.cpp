@@ -118,29 +118,39 @@ TEST_CASE("the version", "[cli]") {
   CHECK(std::ranges::count(version, '\n') == 2);
 }
 
-TEST_CASE("inputs of layers: a format of the book's, with weights in bf16", "[cli]") {
-  const SmallCheckpoint bf16({.type = DType::bf16}), f32;
-  const auto logits = [](const SmallCheckpoint& files, const std::string& inputs, const std::string& stage = "preallocated") {
-    return Words{"bench", "--model", files.path().string(), "--stage", stage, "--prompt-tokens", "3", "--new-tokens", "2", "--inputs", inputs, "--json"};
+TEST_CASE("inputs of layers: a format of the book's, with weights that go with it", "[cli]") {
+  const SmallCheckpoint files_in_bf16({.type = DType::bf16}), files_in_f32;
+  const TemporaryDirectory directory;
+  const std::string bf16 = files_in_bf16.path().string(), f32 = files_in_f32.path().string();
+  const std::string i8 = (directory.path() / "i8").string(), mla = (std::filesystem::path(KV_DATA) / "tiny-mla").string(), mla_i8 = i8 + "-mla";
+  output_of({"quantise", "--model", bf16, "--output", i8});
+  output_of({"quantise", "--model", mla, "--output", mla_i8});
+  const auto bench = [](const std::string& model, const std::string& inputs, const std::string& stage = "preallocated") {
+    return Words{"bench", "--model", model, "--stage", stage, "--prompt-tokens", "3", "--new-tokens", "2", "--inputs", inputs, "--json"};
   };
+  const auto inputs_of = [](const std::string& output) { return Json::parse(output, "output").at("inputs").text(); };
   for (const InputFormat format : input_formats()) {
-    CHECK(json_of(logits(bf16, std::string(name(format)))).at("inputs").text() == name(format));
-    if (format == InputFormat::f32) continue;
     const std::string format_name(name(format));
-    CHECK(holds(failure_of(logits(f32, format_name), 2), "inputs in " + format_name + " go with weights in bf16; "));
-    CHECK(holds(failure_of(logits(f32, format_name), 2), "' is in f32"));
-    CHECK(holds(failure_of(logits(bf16, format_name, "cuda-naive"), 2), "products of its own"));
-    CHECK(output_of({"compare", "--model", (std::filesystem::path(KV_DATA) / "tiny-mla").string(), "--max-new-tokens", "4", "--inputs", format_name}).find("cuda") == std::string::npos);
+    const std::string& fitting = integers(format) ? i8 : bf16;
+    CHECK(inputs_of(output_of(bench(fitting, format_name))) == format_name);
+    if (format == InputFormat::f32) continue;
+    for (const std::string& other : {f32, integers(format) ? bf16 : i8})
+      CHECK(holds(failure_of(bench(other, format_name), 2), "inputs in " + format_name + " go with weights in " + (integers(format) ? "i8; " : "bf16; ")));
+    CHECK(holds(failure_of(bench(f32, format_name), 2), "' is in f32"));
+    CHECK(holds(failure_of(bench(fitting, format_name, "cuda-naive"), 2), "products of its own"));
+    CHECK(output_of({"compare", "--model", integers(format) ? mla_i8 : mla, "--max-new-tokens", "4", "--inputs", format_name}).find("cuda") == std::string::npos);
   }
-  const Finished fastest = kvbook(logits(bf16, "fastest"));
-  const std::string chosen = Json::parse(fastest.out, "output").at("inputs").text();
-  CHECK(std::ranges::count(input_formats(), chosen, [](InputFormat format) { return name(format); }) == 1);
-  CHECK(fastest.err == "inputs: " + chosen + ", the fastest here\n");
-  const Finished none = kvbook(logits(f32, "fastest"));
-  CHECK(Json::parse(none.out, "output").at("inputs").text() == "f32");
-  CHECK(none.err == "inputs: f32, as not all weights are in bf16\n");
-  CHECK(holds(failure_of(logits(bf16, "int4"), 2), "--inputs int4 is not known; there are f32, bf16x3"));
-  CHECK(json_of({"bench", "--model", f32.path().string(), "--prompt-tokens", "3", "--new-tokens", "2", "--json"}).at("inputs").text() == "f32");
+  for (const auto& [model, weights] : {std::pair(bf16, DType::bf16), std::pair(i8, DType::i8)}) {
+    const Finished fastest = kvbook(bench(model, "fastest"));
+    const std::string chosen = inputs_of(fastest.out);
+    CHECK(std::ranges::count_if(input_formats(), [&](InputFormat format) { return name(format) == chosen && goes_with(format, weights); }) == 1);
+    CHECK(fastest.err == "inputs: " + chosen + ", the fastest here\n");
+  }
+  const Finished none = kvbook(bench(f32, "fastest"));
+  CHECK(inputs_of(none.out) == "f32");
+  CHECK(none.err == "inputs: f32, as no other format goes with these weights\n");
+  CHECK(holds(failure_of(bench(bf16, "int4"), 2), "--inputs int4 is not known; there are f32, bf16x3"));
+  CHECK(json_of({"bench", "--model", f32, "--prompt-tokens", "3", "--new-tokens", "2", "--json"}).at("inputs").text() == "f32");
 }
 
 TEST_CASE("pack keeps the packed weights beside the model, and answers stay the same", "[cli]") {

@@ -1,5 +1,6 @@
 // Whole models with inputs of layers in another format than f32. exact: one stage next to itself, whatever the chunks, the
 // batch, the threads and the instruction set; and all exact stages next to each other.
+#include "chapters/studies/round_weights.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/decoders.hpp"
 #include "tests/support/equality.hpp"
@@ -13,13 +14,15 @@ using namespace kv::test;
 
 namespace {
 
-/// Models of every family whose weights are in bf16.
+/// Models of every family whose weights are in bf16; in i8 where integers are in use.
 void on_every_model(const std::function<void(const Checkpoint&)>& check) {
-  const SmallCheckpoint files({.type = DType::bf16, .seed = 2});
-  check(files.open());
-  for (const char* name : {"tiny-gqa", "tiny-mla"}) {
-    INFO("model: " << name);
-    check(Checkpoint(std::filesystem::path(KV_DATA) / name));
+  const SmallCheckpoint small({.type = DType::bf16, .seed = 2});
+  const std::filesystem::path data = KV_DATA;
+  for (const std::filesystem::path& model : {small.path(), data / "tiny-gqa", data / "tiny-mla"}) {
+    INFO("model: " << model);
+    const TemporaryDirectory directory;
+    if (integers(input_format())) quantise(Checkpoint(model), directory.path() / "int8");
+    check(Checkpoint(integers(input_format()) ? directory.path() / "int8" : model));
   }
 }
 
@@ -33,7 +36,7 @@ Decoder decoder_of(const Checkpoint& checkpoint, const Stage& stage, index_t seq
   return make_decoder(checkpoint, stage, {.sequences = sequences, .capacity = 40});
 }
 
-const std::vector<InputFormat> formats = {InputFormat::bf16x3, InputFormat::bf16, InputFormat::bf16_tiles};
+const std::vector<InputFormat> formats = {InputFormat::bf16x3, InputFormat::bf16, InputFormat::bf16_tiles, InputFormat::int8, InputFormat::int8x2};
 
 }  // namespace
 

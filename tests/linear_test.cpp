@@ -5,8 +5,8 @@
 #include <cmath>
 #include <cstring>
 
-#include "tests/support/catch.hpp"
 #include "tests/support/instruction_sets.hpp"
+#include "tests/support/products.hpp"
 
 using namespace kv;
 using namespace kv::test;
@@ -48,19 +48,6 @@ std::vector<float> chains(const MatrixView& w, const std::vector<float>& x, inde
       for (index_t i = 0; i < w.columns; ++i) sum = std::fma(x[n * w.columns + i], weights[o * w.columns + i], sum);
       y[n * w.rows + o] = sum;
     }
-  return y;
-}
-
-/// multiply() into a poisoned buffer with room around every row; checks that the room stays.
-std::vector<float> product(const Linear& linear, const std::vector<float>& x, index_t rows) {
-  const index_t outputs = linear.outputs(), stride = outputs + 5;
-  std::vector<float> padded(rows * stride + 64, NAN), y;
-  linear.multiply(rows, x.data(), linear.inputs(), padded.data(), stride);
-  for (index_t i = 0; i < padded.size(); ++i) {
-    const bool result = i < rows * stride && i % stride < outputs;
-    if (result) y.push_back(padded[i]);
-    if (!result && !std::isnan(padded[i])) FAIL("wrote at " << i << ", outside the " << outputs << " outputs of a row");
-  }
   return y;
 }
 

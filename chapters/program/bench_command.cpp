@@ -92,7 +92,7 @@ const Command bench_command{"bench",
                              {"--context", "C", "tokens that each sequence holds before, untimed (default 0)"},
                              {"--new-tokens", "N", "new tokens for each sequence (default 32)"},
                              {"--batch", "B", "sequences (default 1)"},
-                             {"--instructions", "SET", "portable, avx2, avx512, avx512-bf16 or amx (default: the widest there is; equal bits)"},
+                             {"--instructions", "SET", "portable, avx2, avx512, avx512-vnni, avx512-bf16 or amx (default: the widest there is; equal bits)"},
                              threads_option, json_option},
                             run};
 

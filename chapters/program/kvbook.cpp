@@ -53,14 +53,22 @@ void print_help(const Command& command) {
   std::cout << "  " << std::left << std::setw(26) << "--help" << "this text\n";
 }
 
+/// The set that brings an instruction for a format.
+kv::InstructionSet made_for(kv::InputFormat format) {
+  if (integers(format)) return kv::InstructionSet::avx512_vnni;
+  return format == kv::InputFormat::bf16 ? kv::InstructionSet::avx512_bf16 : kv::InstructionSet::amx;
+}
+
 /// With what this processor computes each format of inputs.
 void print_version() {
-  const kv::InstructionSet used = kv::instruction_set();
-  const std::string vectors(name(std::min(used, kv::InstructionSet::avx512)));
+  const std::vector<kv::InstructionSet> sets = kv::available_instruction_sets();
+  const std::string vectors(name(std::min(sets.back(), kv::InstructionSet::avx512)));
   std::cout << "kvbook " KV_VERSION "\ninputs: f32 by " << vectors;
   for (const kv::InputFormat format : kv::input_formats()) {
-    const bool instruction = used == (format == kv::InputFormat::bf16 ? kv::InstructionSet::avx512_bf16 : kv::InstructionSet::amx);
-    if (format != kv::InputFormat::f32) std::cout << ", " << name(format) << " by " << (instruction ? name(used) : vectors);
+    if (format == kv::InputFormat::f32) continue;
+    const kv::InstructionSet set = made_for(format);
+    const bool used = set == sets.back() || (integers(format) && std::ranges::count(sets, set) != 0);
+    std::cout << ", " << name(format) << " by " << (used ? name(set) : vectors);
   }
   std::cout << "\n";
 }

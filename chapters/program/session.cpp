@@ -165,19 +165,32 @@ bool has_own_products(const Stage& stage) { return stage.name.starts_with("cuda"
 
 constexpr std::string_view fastest = "fastest";
 
-/// f32 where a matrix is not in bf16: nothing else goes with it.
-void apply_fastest_inputs(const Arguments& arguments) {
-  const std::vector<MatrixView> matrices = multiplied(model_tensors(open_checkpoint(arguments)));
-  const bool choice = std::ranges::all_of(matrices, [](const MatrixView& matrix) { return matrix.type == DType::bf16; });
-  use_input_format(choice ? fastest_input_format() : InputFormat::f32);
-  std::cerr << "inputs: " << name(input_format()) << (choice ? ", the fastest here" : ", as not all weights are in bf16") << std::endl;
+/// Whether a format goes with a model: with some matrix in i8, or with all.
+bool go_together(InputFormat inputs, const std::vector<MatrixView>& matrices) {
+  const auto goes = [=](const MatrixView& matrix) { return goes_with(inputs, matrix.type); };
+  return integers(inputs) ? std::ranges::any_of(matrices, goes) : std::ranges::all_of(matrices, goes);
+}
+
+/// f32 where nothing else goes with the weights.
+void apply_fastest_inputs(const Checkpoint& checkpoint) {
+  const std::vector<MatrixView> matrices = multiplied(model_tensors(checkpoint));
+  const bool rounded = go_together(InputFormat::int8, matrices), choice = rounded || go_together(InputFormat::bf16, matrices);
+  use_input_format(choice ? fastest_input_format(rounded ? DType::i8 : DType::bf16) : InputFormat::f32);
+  std::cerr << "inputs: " << name(input_format()) << (choice ? ", the fastest here" : ", as no other format goes with these weights") << std::endl;
+}
+
+/// A layer leaves it to the others when it does not go with integers: a model in which all do is refused here.
+void require_integers(const Checkpoint& checkpoint) {
+  const std::vector<MatrixView> matrices = multiplied(model_tensors(checkpoint));
+  if (!go_together(input_format(), matrices)) refuse(input_format(), matrices[0].type, matrices[0].where);
 }
 
 /// --inputs, which all stages must have.
 void set_inputs(const std::vector<Stage>& stages, const Arguments& arguments) {
   const std::string wanted = arguments.text_or(inputs_option.name, name(InputFormat::f32));
-  wanted == fastest ? apply_fastest_inputs(arguments) : apply_inputs(wanted);
+  wanted == fastest ? apply_fastest_inputs(open_checkpoint(arguments)) : apply_inputs(wanted);
   if (input_format() == InputFormat::f32) return;
+  if (integers(input_format())) require_integers(open_checkpoint(arguments));
   for (const Stage& stage : stages)
     if (has_own_products(stage))
       throw UsageError("--inputs " + std::string(name(input_format())) + ": stage " + std::string(stage.name) +

@@ -15,7 +15,7 @@ namespace kv {
 inline constexpr Option model_option{"--model", "DIR", "Hugging Face checkpoint directory"};
 inline constexpr Option stage_option{"--stage", "S", "stage, by name or chapter number (kvbook stages)"};
 inline constexpr Option threads_option{"--threads", "T", "threads (default: one for each core)"};
-inline constexpr Option inputs_option{"--inputs", "FORMAT", "inputs of linear layers: f32, or with weights in bf16 bf16x3 (exact), bf16 or bf16-tiles (rounded); fastest tries them"};
+inline constexpr Option inputs_option{"--inputs", "FORMAT", "inputs of linear layers: f32, or with weights in bf16 bf16x3 (exact), bf16 or bf16-tiles (rounded), in i8 int8 or int8x2 (rounded); fastest tries them"};
 inline constexpr Option json_option{"--json", "", "print one JSON object"};
 inline constexpr Option temperature_option{"--temperature", "T", "0: greedy (default: the checkpoint's)"};
 inline constexpr Option top_p_option{"--top-p", "P", "keep the most likely tokens that reach probability P"};

@@ -17,7 +17,7 @@ constexpr const char* file_name = "packed.kvbook";
 
 /// One line for each shard: what differs between two files that are not the same.
 std::string sources(const Shards& shards) {
-  std::string text = "kvbook packed weights 1: panels of 32 outputs, bf16 in pairs\n";
+  std::string text = "kvbook packed weights 2: panels of 32 outputs, bf16 in pairs, i8 in fours\n";
   for (const auto& [name, file] : shards) {
     std::uint64_t header = 0;
     std::memcpy(&header, file->bytes().data(), std::min(sizeof header, file->bytes().size()));

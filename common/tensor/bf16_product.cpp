@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "common/tensor/memory.hpp"
-#include "common/tensor/parallel.hpp"
 #include "common/tensor/simd/instruction_set.hpp"
 
 namespace kv {
@@ -20,9 +19,9 @@ index_t blocks(index_t count, index_t size) { return (count + size - 1) / size; 
 
 constexpr index_t input_bytes = panel_width * sizeof(std::uint16_t);
 
-index_t stored_inputs(const Bf16Layer& layer) { return blocks(layer.inputs, tile_block) * tile_block; }
+index_t stored_inputs(const PackedLayer& layer) { return blocks(layer.inputs, tile_block) * tile_block; }
 
-const std::byte* panel_of(const Bf16Layer& layer, index_t panel) {
+const std::byte* panel_of(const PackedLayer& layer, index_t panel) {
   return layer.panels + panel * stored_inputs(layer) * input_bytes;
 }
 
@@ -39,7 +38,7 @@ Order order_of(InputFormat inputs) {
 
 /// Some rows in tiles of nearly equal height, and where their outputs go.
 struct Chunk {
-  const Bf16Layer& layer;
+  const PackedLayer& layer;
   const simd::TileKernels& kernels;
   index_t rows;
   simd::TileShape shape;
@@ -95,23 +94,15 @@ void multiply_panel(const Chunk& chunk, index_t panel, index_t first, index_t la
   if (last == chunk.layer.inputs) chunk.layer.finish(o, o + width, rows, y, chunk.y_stride);
 }
 
-/// Threads split panels, and the rows as well where panels are few.
 void multiply_span(const Chunk& chunk, index_t first, index_t last) {
-  const index_t panels = blocks(chunk.layer.outputs, panel_width);
-  const index_t groups = std::clamp<index_t>(blocks(4 * threads(), panels), 1, chunk.shape.pairs);
-  const auto multiply_items = [&](index_t begin, index_t end) {
-    for (index_t i = begin; i < end; ++i) {
-      const index_t group = i / panels, pairs = chunk.shape.pairs;
-      multiply_panel(chunk, i % panels, first, last, pairs * group / groups, pairs * (group + 1) / groups);
-    }
-  };
-  // Worth another thread from about 10 us on, at 8 bytes of weights and 100 multiplications per ns.
-  const index_t panel_ns = (last - first) * panel_width * (1 + chunk.rows * chunk.shape.parts / groups / 25) / 4 + 1;
-  parallel_for(groups * panels, 10000 / panel_ns + 1, multiply_items);
+  // 8 bytes of weights and 100 multiplications per ns.
+  const index_t panel_ns = (last - first) * panel_width * (1 + chunk.rows * chunk.shape.parts / 25) / 4;
+  for_panels(chunk.layer.outputs, chunk.shape.pairs, panel_ns,
+             [&](index_t panel, index_t p0, index_t p1) { multiply_panel(chunk, panel, first, last, p0, p1); });
 }
 
 /// Few rows, one after the other: for each the weights pass by as fast as memory gives them.
-void multiply_rows(const Bf16Layer& layer, const Order& order, index_t row_count, const float* x, index_t x_stride, float* y,
+void multiply_rows(const PackedLayer& layer, const Order& order, index_t row_count, const float* x, index_t x_stride, float* y,
                    index_t y_stride) {
   const auto& [kernels, parts] = order;
   const index_t row_size = stored_inputs(layer) * parts, complete = layer.outputs / panel_width;
@@ -144,7 +135,7 @@ constexpr index_t few_rows = 2;
 
 }  // namespace
 
-void multiply_in_bf16(const Bf16Layer& layer, InputFormat inputs, index_t row_count, const float* x, index_t x_stride, float* y,
+void multiply_in_bf16(const PackedLayer& layer, InputFormat inputs, index_t row_count, const float* x, index_t x_stride, float* y,
                       index_t y_stride) {
   const Order order = order_of(inputs);
   if (row_count <= few_rows) return multiply_rows(layer, order, row_count, x, x_stride, y, y_stride);

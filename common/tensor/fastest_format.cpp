@@ -19,19 +19,21 @@ double seconds(const Linear& layer, const Tensor<2>& x, InputFormat format) {
 
 }  // namespace
 
-InputFormat fastest_input_format() {
+InputFormat fastest_input_format(DType weights) {
   const InputFormat before = input_format();
   use_input_format(InputFormat::f32);
-  const std::vector<std::uint16_t> numbers(outputs * inputs, to_bf16(0.5f));
-  const Linear layer(MatrixView{numbers.data(), DType::bf16, outputs, inputs, inputs, 1});
+  const std::vector<std::byte> numbers(outputs * inputs * element_size(weights), std::byte{0x3f});
+  const Linear layer(MatrixView{numbers.data(), weights, outputs, inputs, inputs, 1});
   Tensor<2> x = empty<2>({row_count, inputs});
   std::fill(x.begin(), x.end(), 0.5f);
 
-  std::vector<double> least(input_formats().size(), 1e9);
+  std::vector<InputFormat> formats = input_formats();
+  std::erase_if(formats, [=](InputFormat format) { return !goes_with(format, weights); });
+  std::vector<double> least(formats.size(), 1e9);
   for (index_t round = 0; round < repetitions; ++round)
-    for (index_t i = 0; i < least.size(); ++i) least[i] = std::min(least[i], seconds(layer, x, input_formats()[i]));
+    for (index_t i = 0; i < least.size(); ++i) least[i] = std::min(least[i], seconds(layer, x, formats[i]));
   use_input_format(before);
-  return input_formats()[static_cast<index_t>(std::ranges::min_element(least) - least.begin())];
+  return formats[static_cast<index_t>(std::ranges::min_element(least) - least.begin())];
 }
 
 }  // namespace kv

@@ -4,8 +4,8 @@
 
 namespace kv {
 
-/// The format in which the rows of a prompt pass a layer with weights in bf16 soonest on this machine, with the threads in use: all
-/// are tried, a few times each. Its bits are those of the format; which one it is depends on the machine.
-InputFormat fastest_input_format();
+/// The format in which the rows of a prompt pass a layer with such weights soonest on this machine, with the threads in use: all that
+/// go with them are tried, a few times each. Its bits are those of the format; which one it is depends on the machine.
+InputFormat fastest_input_format(DType weights);
 
 }  // namespace kv

@@ -9,6 +9,7 @@
 #include "common/files/error.hpp"
 #include "common/tensor/bf16_product.hpp"
 #include "common/tensor/input_format.hpp"
+#include "common/tensor/integer_product.hpp"
 #include "common/tensor/memory.hpp"
 #include "common/tensor/pack_panel.hpp"
 #include "common/tensor/parallel.hpp"
@@ -135,13 +136,6 @@ void require_rows(const MatrixView& matrix, index_t first, index_t last) {
 void prefetch_sums(const float* sums) {
   __builtin_prefetch(sums);
   __builtin_prefetch(sums + 15);
-}
-
-/// @throws UsageError, as the format was asked for and the weights are what they are
-void require_format(InputFormat inputs, DType weights, std::string_view where) {
-  if (!goes_with(inputs, weights))
-    throw UsageError("inputs in " + std::string(name(inputs)) + " go with weights in bf16; " +
-                     std::string(where.empty() ? "a layer" : where) + " is in " + std::string(name(weights)));
 }
 
 const simd::FormatKernels& format_kernels(const simd::Kernels& kernels, DType type) {
@@ -326,7 +320,7 @@ Linear::Linear(const LinearView& map)
   const Tensor<2> wide = cuts_blocks(map.weight) ? widened(map.weight) : Tensor<2>();
   const MatrixView weight = cuts_blocks(map.weight) ? view(wide) : map.weight;
   panels_->take_scales(weight, map.bias);
-  require_format(input_format(), panels_->type, weight.where);
+  format_of_layer(input_format(), panels_->type, panels_->inputs, weight.where);
   const auto pack = [&](index_t first, index_t last) {
     for (index_t p = first; p < last; ++p) {
       // Looked at while they come into the second cache, and packed from there.
@@ -342,7 +336,7 @@ Linear::Linear(const LinearView& map, std::span<const std::byte> packed, std::sh
   if (cuts_blocks(map.weight) || packed.size() != packed_bytes(map.weight))
     throw std::invalid_argument("Linear: these are not the packed weights of such a matrix");
   panels_->take_scales(map.weight, map.bias);
-  require_format(input_format(), panels_->type, map.weight.where);
+  format_of_layer(input_format(), panels_->type, panels_->inputs, map.weight.where);
 }
 
 std::size_t Linear::packed_bytes(const MatrixView& weight) {
@@ -371,10 +365,8 @@ Tensor<2> Linear::operator()(const Tensor<2>& x) const {
 
 void Linear::multiply(index_t row_count, const float* x, index_t x_stride, float* y, index_t y_stride) const {
   if (row_count == 0 || panels_->outputs == 0) return;
-  if (const InputFormat inputs = input_format(); inputs != InputFormat::f32) {
-    require_format(inputs, panels_->type, "a layer");
-    return panels_->multiply_taken(inputs, row_count, x, x_stride, y, y_stride);
-  }
+  const InputFormat format = format_of_layer(input_format(), panels_->type, panels_->inputs, {});
+  if (format != InputFormat::f32) return panels_->multiply_taken(format, row_count, x, x_stride, y, y_stride);
   // Narrow formats are widened in the registers as long as that is cheaper than a copy in f32: twice, or once for e4m3.
   const bool twice = panels_->type != DType::f32 && panels_->type != DType::f8_e4m3;
   const index_t few = simd::kernels().direct_rows * (twice ? 2 : 1);
@@ -389,7 +381,8 @@ void Linear::Panels::multiply_taken(InputFormat format, index_t row_count, const
   const auto end = [this](index_t first, index_t last, index_t rows, float* from, index_t stride) {
     finish(first, last, rows, from, stride);
   };
-  multiply_in_bf16({data, inputs, outputs, std::cref(end)}, format, row_count, x, x_stride, y, y_stride);
+  const auto multiply = integers(format) ? multiply_in_integers : multiply_in_bf16;
+  multiply({data, inputs, outputs, std::cref(end)}, format, row_count, x, x_stride, y, y_stride);
 }
 
 /// A decode step: weights are read from memory once and widened in the registers.

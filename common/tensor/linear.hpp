@@ -87,7 +87,7 @@ struct RoundedMatrix {
 RoundedMatrix rounded_to_i8(const MatrixView& matrix);
 
 /// The weights of y = W x + b, kept in the checkpoint's number format and widened inside the kernel.
-/// Packed once into panels of 32 outputs, [panel][input][32], so that one row and five hundred rows run the same chain.
+/// Packed once into panels of 32 outputs, [panel][input][32] (pack_panel.hpp), so that one row and five hundred rows run the same chain.
 class Linear {
  public:
   /// Packs a copy; the view need not outlive it. Row scales become scales of the outputs. A slice that begins inside a block

@@ -73,7 +73,7 @@ void transpose(const Stretches<Element>& from, index_t first, Element* out) {
                          [&](index_t j, const Vector& vector) { std::memcpy(out + j * Lanes<Element>::count, &vector, sizeof vector); });
 }
 
-/// An `Element` is what stays together: an element of the matrix, or a pair of inputs in bf16.
+/// An `Element` is what stays together: an element of the matrix, a pair of inputs in bf16 or a quad in i8.
 template <class Element>
 void pack(const MatrixView& matrix, index_t panel, Element* out) {
   const index_t bytes = element_size(matrix.type), stretch_inputs = stretch / bytes;
@@ -110,11 +110,12 @@ void pack(const MatrixView& matrix, index_t panel, Element* out) {
 }  // namespace
 
 index_t stored_panel_inputs(DType type, index_t inputs) {
-  return type == DType::bf16 ? (inputs + simd::tile_block - 1) / simd::tile_block * simd::tile_block : inputs;
+  const index_t together = type == DType::bf16 ? simd::tile_block : type == DType::i8 ? simd::quad : 1;
+  return (inputs + together - 1) / together * together;
 }
 
 void pack_panel(const MatrixView& matrix, index_t panel, std::byte* out) {
-  if (matrix.type == DType::bf16) return pack(matrix, panel, reinterpret_cast<std::uint32_t*>(out));
+  if (matrix.type == DType::bf16 || matrix.type == DType::i8) return pack(matrix, panel, reinterpret_cast<std::uint32_t*>(out));
   switch (element_size(matrix.type)) {
     case 1: return pack(matrix, panel, reinterpret_cast<std::uint8_t*>(out));
     case 2: return pack(matrix, panel, reinterpret_cast<std::uint16_t*>(out));

@@ -19,6 +19,7 @@ bool available(InstructionSet set) {
     case InstructionSet::avx512:
       return available(InstructionSet::avx2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    case InstructionSet::avx512_vnni: return available(InstructionSet::avx512) && simd::vnni_works(simd::avx512_kernels.integers.tile);
     case InstructionSet::avx512_bf16:
       return available(InstructionSet::avx512) && simd::bf16_pairs_work(simd::avx512_kernels.in_pairs.many);
     case InstructionSet::amx: return available(InstructionSet::avx512) && simd::amx_works(simd::avx512_kernels.in_tiles.many);
@@ -28,9 +29,18 @@ bool available(InstructionSet set) {
 }
 
 #ifdef KV_X86_KERNELS
-const simd::Kernels& bf16_kernels() {
+const simd::Kernels& vnni_kernels() {
   static const simd::Kernels kernels = [] {
     simd::Kernels other = simd::avx512_kernels;
+    if (available(InstructionSet::avx512_vnni)) other.integers.tile = *simd::vnni();
+    return other;
+  }();
+  return kernels;
+}
+
+const simd::Kernels& bf16_kernels() {
+  static const simd::Kernels kernels = [] {
+    simd::Kernels other = vnni_kernels();
     if (const simd::TileKernels* const pairs = simd::bf16_pairs()) other.in_pairs.many = *pairs;
     return other;
   }();
@@ -39,7 +49,7 @@ const simd::Kernels& bf16_kernels() {
 
 const simd::Kernels& amx_kernels() {
   static const simd::Kernels kernels = [] {
-    simd::Kernels other = simd::avx512_kernels;
+    simd::Kernels other = vnni_kernels();
     if (const simd::TileKernels* const tiles = simd::amx_tiles()) other.in_tiles.many = *tiles;
     return other;
   }();
@@ -51,6 +61,7 @@ const simd::Kernels& kernels_of([[maybe_unused]] InstructionSet set) {
 #ifdef KV_X86_KERNELS
   if (set == InstructionSet::amx) return amx_kernels();
   if (set == InstructionSet::avx512_bf16) return bf16_kernels();
+  if (set == InstructionSet::avx512_vnni) return vnni_kernels();
   if (set == InstructionSet::avx512) return simd::avx512_kernels;
   if (set == InstructionSet::avx2) return simd::avx2_kernels;
 #endif
@@ -76,6 +87,7 @@ std::string_view name(InstructionSet set) {
     case InstructionSet::portable: return "portable";
     case InstructionSet::avx2: return "avx2";
     case InstructionSet::avx512: return "avx512";
+    case InstructionSet::avx512_vnni: return "avx512-vnni";
     case InstructionSet::avx512_bf16: return "avx512-bf16";
     case InstructionSet::amx: return "amx";
   }
@@ -84,7 +96,7 @@ std::string_view name(InstructionSet set) {
 
 std::vector<InstructionSet> available_instruction_sets() {
   std::vector<InstructionSet> sets = {InstructionSet::portable, InstructionSet::avx2, InstructionSet::avx512,
-                                      InstructionSet::avx512_bf16, InstructionSet::amx};
+                                      InstructionSet::avx512_vnni, InstructionSet::avx512_bf16, InstructionSet::amx};
   std::erase_if(sets, [](InstructionSet set) { return !available(set); });
   return sets;
 }

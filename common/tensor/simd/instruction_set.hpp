@@ -8,8 +8,8 @@
 
 namespace kv {
 
-/// avx512-bf16 and amx: avx512, and pairs or tiles (tiles.hpp) by an instruction.
-enum class InstructionSet { portable, avx2, avx512, avx512_bf16, amx };
+/// avx512-vnni: avx512, and integers (integers.hpp) by an instruction. avx512-bf16 and amx: pairs or tiles (tiles.hpp) as well.
+enum class InstructionSet { portable, avx2, avx512, avx512_vnni, avx512_bf16, amx };
 
 /// "avx512"
 std::string_view name(InstructionSet set);

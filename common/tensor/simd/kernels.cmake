@@ -39,4 +39,5 @@ if(KV_HAVE_X86_FLAGS AND CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$"
   set_source_files_properties(common/tensor/simd/instruction_set.cpp PROPERTIES COMPILE_DEFINITIONS KV_X86_KERNELS)
   kv_matrix_kernels(tiles_amx KV_AMX_KERNELS -mamx-tile -mamx-bf16)
   kv_matrix_kernels(pairs_avx512_bf16 KV_BF16_KERNELS -mavx512bf16)
+  kv_matrix_kernels(integers_avx512_vnni KV_VNNI_KERNELS -mavx512vnni)
 endif()

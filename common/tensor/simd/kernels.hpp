@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "common/tensor/simd/integers.hpp"
 #include "common/tensor/simd/tiles.hpp"
 
 namespace kv::simd {
@@ -19,7 +20,7 @@ constexpr std::size_t scale_block = 128;
 
 /// Neighbouring panels of packed weights in one number format.
 /// bf16 is stored in pairs of inputs, [pair][32 outputs][2]: a shift and a mask widen them, and a matrix instruction takes
-/// them as they are. Zeros fill up whole blocks of 32 inputs.
+/// them as they are. Zeros fill up whole blocks of 32 inputs. i8 is stored in fours, [quad][32 outputs][4], likewise.
 struct Panels {
   const void* data;
   std::size_t count;
@@ -67,6 +68,7 @@ struct Kernels {
 
   FormatKernels f32, bf16, f16, f8_e4m3, i8;
   Bf16Kernels in_tiles, in_pairs;  ///< inputs in bf16, in either order of sums (tiles.hpp)
+  IntegerKernels integers;         ///< inputs in integers (integers.hpp)
 
   /// out[k * rows.count + r] = rows[r][k], for k < width. REQUIRES: rows.count <= tile_rows
   void (*interleave)(const Rows& rows, std::size_t width, float* out);

@@ -15,6 +15,9 @@ extern const TileKernels amx_tile_kernels;
 #ifdef KV_BF16_KERNELS
 extern const TileKernels bf16_pair_kernels;
 #endif
+#ifdef KV_VNNI_KERNELS
+extern const IntegerTile vnni_tile;
+#endif
 
 const TileKernels* amx_tiles() {
 #ifdef KV_AMX_KERNELS
@@ -27,6 +30,14 @@ const TileKernels* amx_tiles() {
 const TileKernels* bf16_pairs() {
 #ifdef KV_BF16_KERNELS
   return &bf16_pair_kernels;
+#else
+  return nullptr;
+#endif
+}
+
+const IntegerTile* vnni() {
+#ifdef KV_VNNI_KERNELS
+  return &vnni_tile;
 #else
   return nullptr;
 #endif
@@ -78,6 +89,24 @@ bool same_sums(const TileKernels& instruction, const TileKernels& expected) {
   return std::memcmp(found, right, sizeof found) == 0;
 }
 
+/// Two columns times 32 outputs: all numbers of 8 bits, the largest products side by side among them.
+void probe_sums(const IntegerTile& tile, std::int32_t* sums) {
+  constexpr std::size_t quads = 64, inputs = quads * quad;
+  std::int8_t columns[2 * inputs], weights[inputs * probe_width];
+  for (std::size_t i = 0; i < 2 * inputs; ++i) columns[i] = static_cast<std::int8_t>(i < inputs ? i % 7 == 0 ? 127 : -128 : i);
+  for (std::size_t i = 0; i < sizeof weights; ++i) weights[i] = static_cast<std::int8_t>(i / 128 % 3 == 0 ? i * 77 : i % 2 == 0 ? 127 : -128);
+  alignas(64) std::byte taken[2 * (quads + 1) * 2 * quad];
+  tile.take_columns(columns, inputs, 2, quads, taken);
+  tile.multiply(taken, 2, weights, quads, sums, weights, 0);
+}
+
+bool same_sums(const IntegerTile& instruction, const IntegerTile& expected) {
+  std::int32_t found[2 * probe_width], right[2 * probe_width];
+  probe_sums(instruction, found);
+  probe_sums(expected, right);
+  return std::memcmp(found, right, sizeof found) == 0;
+}
+
 }  // namespace
 
 bool amx_works(const TileKernels& expected) {
@@ -88,6 +117,15 @@ bool amx_works(const TileKernels& expected) {
 bool bf16_pairs_work(const TileKernels& expected) {
 #ifdef KV_BF16_KERNELS
   static const bool works = __builtin_cpu_supports("avx512bf16") && same_sums(*bf16_pairs(), expected);
+  return works;
+#else
+  return false;
+#endif
+}
+
+bool vnni_works(const IntegerTile& expected) {
+#ifdef KV_VNNI_KERNELS
+  static const bool works = __builtin_cpu_supports("avx512vnni") && same_sums(*vnni(), expected);
   return works;
 #else
   return false;

@@ -105,7 +105,16 @@ struct Vector {
     low = {_mm256_cvtph_ps(_mm_loadu_si128(halves)), _mm256_cvtph_ps(_mm_loadu_si128(halves + 1))};
     high = {_mm256_cvtph_ps(_mm_loadu_si128(halves + 2)), _mm256_cvtph_ps(_mm_loadu_si128(halves + 3))};
   }
-  static void load_i8(const std::int8_t* p, Vector& low, Vector& high) {
+  /// Inputs 0, 1, 2 or 3 of 32 quads, in two vectors.
+  static void load_i8(const std::int8_t* quads, int part, Vector& low, Vector& high) {
+    low = {widen_i8_of_quads(quads, part), widen_i8_of_quads(quads + 32, part)};
+    high = {widen_i8_of_quads(quads + 64, part), widen_i8_of_quads(quads + 96, part)};
+  }
+  static __m256 widen_i8_of_quads(const std::int8_t* p, int part) {
+    const __m256i quads = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return _mm256_cvtepi32_ps(_mm256_srai_epi32(part == 3 ? quads : _mm256_slli_epi32(quads, 24 - 8 * part), 24));
+  }
+  static void load_i8_in_order(const std::int8_t* p, Vector& low, Vector& high) {
     low = {widen_i8(p), widen_i8(p + 8)};
     high = {widen_i8(p + 16), widen_i8(p + 24)};
   }
@@ -187,6 +196,43 @@ struct Vector {
   /// Lanes 0...3: a folded once. Lanes 4...7: b.
   static __m256 add_halves(__m256 a, __m256 b) {
     return _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
+  }
+};
+
+/// 16 pairs of integers of 16 bits.
+struct Pairs {
+  __m256i low, high;
+
+  static Pairs broadcast(const std::int16_t* pair) {
+    std::int32_t both;
+    __builtin_memcpy(&both, pair, sizeof both);
+    const __m256i pairs = _mm256_set1_epi32(both);
+    return {pairs, pairs};
+  }
+  /// Of 16 quads the inputs (0, 2) and (1, 3).
+  static void load_quads(const std::int8_t* p, Pairs& even, Pairs& odd) {
+    load_8_quads(p, even.low, odd.low);
+    load_8_quads(p + 32, even.high, odd.high);
+  }
+  static void load_8_quads(const std::int8_t* p, __m256i& even, __m256i& odd) {
+    const __m256i quads = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    even = _mm256_srai_epi16(_mm256_slli_epi16(quads, 8), 8);
+    odd = _mm256_srai_epi16(quads, 8);
+  }
+};
+
+/// 16 integers of 32 bits.
+struct Integers {
+  __m256i low, high;
+
+  static Integers zero() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+  void store(std::int32_t* p) const {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), low);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 8), high);
+  }
+  /// sum + both products of a pair.
+  friend Integers add_products(Pairs a, Pairs b, Integers sum) {
+    return {_mm256_add_epi32(sum.low, _mm256_madd_epi16(a.low, b.low)), _mm256_add_epi32(sum.high, _mm256_madd_epi16(a.high, b.high))};
   }
 };
 

@@ -88,7 +88,21 @@ struct Vector {
     low.lanes = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
     high.lanes = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 16)));
   }
-  static void load_i8(const std::int8_t* p, Vector& low, Vector& high) {
+  /// Inputs 0, 1, 2 or 3 of 32 quads, in two vectors.
+  static void load_i8(const std::int8_t* quads, int part, Vector& low, Vector& high) {
+    low.lanes = widen_i8_of_quads(quads, part);
+    high.lanes = widen_i8_of_quads(quads + 64, part);
+  }
+  /// A byte in the fraction of 2^23, or of 2^15 one byte higher, with its sign bit the other way round, is a number that is 128 too
+  /// large: one subtraction where a conversion would want two shifts.
+  static __m512 widen_i8_of_quads(const std::int8_t* p, int part) {
+    const __m512i quads = _mm512_loadu_si512(p), in_place = part < 2 ? quads : _mm512_srli_epi32(quads, 16);
+    const __m512i byte = _mm512_set1_epi32(part % 2 == 0 ? 0xff : 0xff00);
+    const __m512 zero = _mm512_set1_ps((part % 2 == 0 ? 0x1p23f : 0x1p15f) + 128.0f);
+    constexpr int flip = 0x78;  // zero ^ (byte & in_place)
+    return _mm512_sub_ps(_mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_castps_si512(zero), byte, in_place, flip)), zero);
+  }
+  static void load_i8_in_order(const std::int8_t* p, Vector& low, Vector& high) {
     low.lanes = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
     high.lanes = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 16))));
   }
@@ -157,6 +171,35 @@ struct Vector {
   /// Lanes 0...7: a folded once. Lanes 8...15: b.
   static __m512 add_halves(__m512 a, __m512 b) {
     return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+  }
+};
+
+/// 16 pairs of integers of 16 bits.
+struct Pairs {
+  __m512i lanes;
+
+  static Pairs broadcast(const std::int16_t* pair) {
+    std::int32_t both;
+    __builtin_memcpy(&both, pair, sizeof both);
+    return {_mm512_set1_epi32(both)};
+  }
+  /// Of 16 quads the inputs (0, 2) and (1, 3).
+  static void load_quads(const std::int8_t* p, Pairs& even, Pairs& odd) {
+    const __m512i quads = _mm512_loadu_si512(p);
+    even.lanes = _mm512_srai_epi16(_mm512_slli_epi16(quads, 8), 8);
+    odd.lanes = _mm512_srai_epi16(quads, 8);
+  }
+};
+
+/// 16 integers of 32 bits.
+struct Integers {
+  __m512i lanes;
+
+  static Integers zero() { return {_mm512_setzero_si512()}; }
+  void store(std::int32_t* p) const { _mm512_storeu_si512(p, lanes); }
+  /// sum + both products of a pair.
+  friend Integers add_products(Pairs a, Pairs b, Integers sum) {
+    return {_mm512_add_epi32(sum.lanes, _mm512_madd_epi16(a.lanes, b.lanes))};
   }
 };
 

@@ -102,7 +102,12 @@ struct Vector {
     if (magnitude >= 0x7c00u) return number(sign | 0x7f800000u | (magnitude & 0x3ffu) << 13);  // infinity, NaN
     return number(sign | bits(number(magnitude << 13) * 0x1p112f));
   }
-  static void load_i8(const std::int8_t* p, Vector& low, Vector& high) {
+  /// Inputs 0, 1, 2 or 3 of 32 quads, in two vectors.
+  static void load_i8(const std::int8_t* quads, int part, Vector& low, Vector& high) {
+    low = each([=](int i) { return static_cast<float>(quads[4 * i + part]); });
+    high = each([=](int i) { return static_cast<float>(quads[64 + 4 * i + part]); });
+  }
+  static void load_i8_in_order(const std::int8_t* p, Vector& low, Vector& high) {
     low = each([=](int i) { return static_cast<float>(p[i]); });
     high = each([=](int i) { return static_cast<float>(p[i + 16]); });
   }
@@ -139,6 +144,39 @@ struct Vector {
   /// out[i] = sum(a[i])
   friend void sums_of_4(const Vector* a, float* out) {
     for (int i = 0; i < 4; ++i) out[i] = sum(a[i]);
+  }
+};
+
+/// 16 pairs of integers of 16 bits.
+struct Pairs {
+  std::int16_t first[16], second[16];
+
+  static Pairs broadcast(const std::int16_t* pair) {
+    Pairs result;
+    for (int i = 0; i < 16; ++i) result.first[i] = pair[0], result.second[i] = pair[1];
+    return result;
+  }
+  /// Of 16 quads the inputs (0, 2) and (1, 3).
+  static void load_quads(const std::int8_t* p, Pairs& even, Pairs& odd) {
+    for (int i = 0; i < 16; ++i) {
+      even.first[i] = p[4 * i], even.second[i] = p[4 * i + 2];
+      odd.first[i] = p[4 * i + 1], odd.second[i] = p[4 * i + 3];
+    }
+  }
+};
+
+/// 16 integers of 32 bits.
+struct Integers {
+  std::int32_t lanes[16];
+
+  static Integers zero() { return {}; }
+  void store(std::int32_t* p) const {
+    for (int i = 0; i < 16; ++i) p[i] = lanes[i];
+  }
+  /// sum + both products of a pair.
+  friend Integers add_products(const Pairs& a, const Pairs& b, Integers sum) {
+    for (int i = 0; i < 16; ++i) sum.lanes[i] += a.first[i] * b.first[i] + a.second[i] * b.second[i];
+    return sum;
   }
 };
 
