@@ -160,8 +160,12 @@ void set_options(std::vector<Stage>& stages, const Arguments& arguments) {
   }
 }
 
-/// The GPU's kernels have products of their own.
-bool has_own_products(const Stage& stage) { return stage.name.starts_with("cuda"); }
+/// Why a stage cannot have the inputs that are in use, or nothing.
+std::string_view objection(const Stage& stage) {
+  if (input_format() != InputFormat::f32 && stage.name.starts_with("cuda")) return "has products of its own, on a GPU";
+  if (integers(input_format()) && stage.name == "parallel-reduce") return "cuts rows of inputs into parts, and a scale belongs to a whole row";
+  return {};
+}
 
 constexpr std::string_view fastest = "fastest";
 
@@ -185,16 +189,17 @@ void require_integers(const Checkpoint& checkpoint) {
   if (!go_together(input_format(), matrices)) refuse(input_format(), matrices[0].type, matrices[0].where);
 }
 
-/// --inputs, which all stages must have.
-void set_inputs(const std::vector<Stage>& stages, const Arguments& arguments) {
+/// --inputs
+void set_inputs(const Arguments& arguments) {
   const std::string wanted = arguments.text_or(inputs_option.name, name(InputFormat::f32));
   wanted == fastest ? apply_fastest_inputs(open_checkpoint(arguments)) : apply_inputs(wanted);
-  if (input_format() == InputFormat::f32) return;
   if (integers(input_format())) require_integers(open_checkpoint(arguments));
+}
+
+void require_inputs(const std::vector<Stage>& stages) {
   for (const Stage& stage : stages)
-    if (has_own_products(stage))
-      throw UsageError("--inputs " + std::string(name(input_format())) + ": stage " + std::string(stage.name) +
-                       " has products of its own, on a GPU");
+    if (const std::string_view why = objection(stage); !why.empty())
+      throw UsageError("--inputs " + std::string(name(input_format())) + ": stage " + std::string(stage.name) + " " + std::string(why));
 }
 
 }  // namespace
@@ -202,20 +207,22 @@ void set_inputs(const std::vector<Stage>& stages, const Arguments& arguments) {
 Stage chosen_stage(const Arguments& arguments, std::string_view fallback) {
   std::vector<Stage> one{find_stage(arguments.text_or("--stage", fallback))};
   set_options(one, arguments);
-  set_inputs(one, arguments);
+  set_inputs(arguments);
+  require_inputs(one);
   return one.front();
 }
 
 std::vector<Stage> chosen_stages(const Arguments& arguments, std::vector<Stage> fallback) {
   std::vector<Stage> chosen = std::move(fallback);
+  set_inputs(arguments);
   if (arguments.has("--stages")) {
     chosen.clear();
     for (const std::string& name : arguments.list("--stages")) chosen.push_back(find_stage(name));
-  } else if (arguments.has(inputs_option.name)) {
-    std::erase_if(chosen, has_own_products);
+  } else {
+    std::erase_if(chosen, [](const Stage& stage) { return !objection(stage).empty(); });
   }
   set_options(chosen, arguments);
-  set_inputs(chosen, arguments);
+  require_inputs(chosen);
   return chosen;
 }
 

@@ -110,8 +110,10 @@ struct Vector {
     low = {widen_i8_of_quads(quads, part), widen_i8_of_quads(quads + 32, part)};
     high = {widen_i8_of_quads(quads + 64, part), widen_i8_of_quads(quads + 96, part)};
   }
+  /// Loaded once for each part: what the compiler kept for the next ones would take registers from a tile's sums.
   static __m256 widen_i8_of_quads(const std::int8_t* p, int part) {
-    const __m256i quads = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    __m256i quads;
+    asm volatile("vmovdqu %1, %0" : "=x"(quads) : "m"(*reinterpret_cast<const std::int8_t(*)[32]>(p)));
     return _mm256_cvtepi32_ps(_mm256_srai_epi32(part == 3 ? quads : _mm256_slli_epi32(quads, 24 - 8 * part), 24));
   }
   static void load_i8_in_order(const std::int8_t* p, Vector& low, Vector& high) {
