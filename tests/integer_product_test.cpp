@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "common/files/error.hpp"
+#include "common/tensor/simd/matrix_instructions.hpp"
 #include "tests/support/input_formats.hpp"
 #include "tests/support/instruction_sets.hpp"
 #include "tests/support/products.hpp"
@@ -70,6 +71,16 @@ void check_everywhere(const Weights& weights, const std::vector<float>& x, index
 const std::vector<InputFormat> formats = {InputFormat::int8, InputFormat::int8x2};
 
 }  // namespace
+
+#ifdef __x86_64__
+// One that fails its probe is left out, and no other test would miss it.
+TEST_CASE("integers, pairs: an instruction that the processor has is used", "[inputs]") {
+  const std::vector<InstructionSet> sets = available_instruction_sets();
+  const bool avx512 = std::ranges::count(sets, InstructionSet::avx512) != 0;
+  CHECK((std::ranges::count(sets, InstructionSet::avx512_vnni) != 0) == (avx512 && simd::vnni() && __builtin_cpu_supports("avx512vnni")));
+  CHECK((std::ranges::count(sets, InstructionSet::avx512_bf16) != 0) == (avx512 && simd::bf16_pairs() && __builtin_cpu_supports("avx512bf16")));
+}
+#endif
 
 TEST_CASE("integers: the definition for any number of rows, instruction set and threads", "[inputs]") {
   const Inputs in_use(GENERATE(from_range(formats)));

@@ -1,7 +1,7 @@
 /// @file
 /// Sums of integers by `vpdpbusd`: a quad of inputs times 16 outputs. It multiplies unsigned numbers by signed ones. A weight plus
-/// 128 is unsigned, and its sign bit the other way round; what is too much, 128 times the sum of the inputs, is where the sum
-/// begins. It wraps and does not saturate, so nothing is lost on the way.
+/// 128 is unsigned, and its sign bit the other way round; what is too much, 128 times the sum of the inputs, is taken off where
+/// the sum begins. On its way it stays as small as at its end: it is the products so far and -128 times the inputs to come.
 #include <immintrin.h>
 
 #include <utility>
