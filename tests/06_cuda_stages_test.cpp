@@ -9,6 +9,7 @@
 #include "tests/support/decoders.hpp"
 #include "tests/support/equality.hpp"
 #include "tests/support/random.hpp"
+#include "tests/support/wide_latents.hpp"
 
 using namespace kv;
 using namespace kv::test;
@@ -244,48 +245,8 @@ TEST_CASE("state bytes: heads in full, or one latent row", "[cuda-stages]") {
   CHECK(bytes("cuda-absorbed") == bytes("absorbed"));
 }
 
-namespace {
-
-/// A random model whose latents have DeepSeek's widths, 512 + 64. Owns its weights.
-struct WideLatents {
-  index_t M = 24, H = 3, plain = 8, W = 6, F = 17, V = 31;
-  std::vector<std::unique_ptr<Tensor<2>>> matrices;
-  ModelTensors tensors;
-
-  MatrixView matrix(index_t rows, index_t columns) {
-    const float spread = 1.7f / std::sqrt(static_cast<float>(columns));
-    matrices.push_back(std::make_unique<Tensor<2>>(
-        random_tensor<2>({rows, columns}, static_cast<unsigned>(70 + matrices.size()), -spread, 1.1f * spread)));
-    return view(*matrices.back());
-  }
-  Tensor<1> norm(index_t size) { return random_tensor<1>({size}, static_cast<unsigned>(size), 0.5f, 1.5f); }
-  WideLatents() {
-    const LatentSizes sizes{.width = M, .heads = H, .rank = 512, .rope_width = 64, .plain_width = plain, .value_width = W, .query_rank = {}};
-    tensors.embedding = matrix(V, M);
-    for (int layer = 0; layer < 2; ++layer)
-      tensors.layers.push_back({.attention_norm = norm(M),
-                                .attention = LatentTensors{.query_down = {},
-                                                                 .query_norm = empty<1>({0}),
-                                                                 .query_up = matrix(H * sizes.key_width(), M),
-                                                                 .latent_down = matrix(sizes.row_width(), M),
-                                                                 .latent_norm = norm(512),
-                                                                 .latent_up = matrix(H * (plain + W), 512),
-                                                                 .output = matrix(M, H * W),
-                                                                 .sizes = sizes,
-                                                                 .softmax_factor = 1.3f},
-                                .feed_forward_norm = norm(M),
-                                .feed_forward = SwiGluTensors{matrix(F, M), matrix(F, M), matrix(M, F)}});
-    tensors.final_norm = norm(M);
-    tensors.head = matrix(V, M);
-    tensors.norm_epsilon = 1e-5f;
-    for (const double frequency : rope_frequencies(64, 10000.0)) tensors.rope.frequencies.push_back(static_cast<float>(frequency));
-  }
-};
-
-}  // namespace
-
 TEST_CASE("latents in bf16 pages, read by the ladder's best rung, against latents in f32", "[cuda-stages]") {
-  const WideLatents model;
+  const WideLatents model(2, 0);  // no mixture: rounding may choose other experts
   const Limits limits{.sequences = 2, .capacity = 80};
   const auto paged = cuda::make_ladder_model(model.tensors, limits), plain = cuda::make_absorbed_model(model.tensors, limits);
   std::vector<cuda::NewRow> prompts;  // over the end of a page, and up to two tokens before it

@@ -100,6 +100,8 @@ void run_clusters(const Grid& grid, std::size_t count) {
 
 #endif
 
+std::size_t grids = 0;
+
 }  // namespace
 
 void set_order(unsigned number) { order() = number; }
@@ -107,9 +109,12 @@ void set_order(unsigned number) { order() = number; }
 void run_grid(const Shape& shape, const std::function<void()>& thread) {
   static std::mutex one_at_a_time;
   const std::lock_guard lock(one_at_a_time);
+  ++grids;
   char ends = 0;
   const std::size_t blocks = std::size_t{shape.grid.x} * shape.grid.y * shape.grid.z;
   run_clusters({shape, &thread, order(), nullptr, &ends}, blocks / shape.cluster);
 }
+
+std::size_t grids_run() { return grids; }
 
 }  // namespace simt

@@ -60,6 +60,8 @@ struct Shape {
 };
 /// Runs `thread` once for each thread of the grid and returns when all are done. @pre the sizes are legal
 void run_grid(const Shape& shape, const std::function<void()>& thread);
+/// How many grids have been run so far.
+std::size_t grids_run();
 /// In which order threads and blocks get their turn: 0 forward, 1 backward, others shuffled. A kernel must not depend
 /// on it. At the start: the number in the environment variable SIMT_ORDER, or 0.
 void set_order(unsigned order);
