@@ -39,7 +39,7 @@ __device__ void load_weights(const Problem& p, const LinearPart& part, int first
     const int o = e / pieces, i = e % pieces * 8;
     bf16* to = slice.w + o * pitch + i;
     if (first_output + o < p.outputs && first + i < p.weights.stride)
-      cp_async_16(to, p.weights.data + std::size_t(part.first_weight + first_output + o) * p.weights.stride + first + i);
+      cp_async_16(to, p.weight_row(part, first_output + o) + first + i);
     else
       *reinterpret_cast<uint4*>(to) = uint4{0, 0, 0, 0};
   }
@@ -54,7 +54,7 @@ __device__ Carried load_rows(const Problem& p, const LinearPart& part, int first
     const int e = threadIdx.x + l * threads, n = first_row + e / pairs, i = first + e % pairs * 2;
     carried.pair[l] = {0.0f, 0.0f};
     if (n >= part.rows) continue;
-    const float* row = p.x.data + std::size_t(p.groups.x_row(part.first_row + n)) * p.x.stride + part.x_column;
+    const float* row = p.x_row(part, n);
     if (i < p.weights.columns) carried.pair[l].x = row[i];
     if (i + 1 < p.weights.columns) carried.pair[l].y = row[i + 1];
   }
@@ -105,8 +105,8 @@ __device__ inline void multiply(const Slice& slice, int warp_row, int warp_outpu
 // [multiply]
 
 // [gemm]
-template <class Groups>
-__global__ void __launch_bounds__(threads) kernel(const LinearProblem<bf16, Groups> p) {
+template <class Groups, class Store>
+__global__ void __launch_bounds__(threads) kernel(const LinearProblem<bf16, Groups, Store> p) {
   __shared__ __align__(16) Slice slices[2];
   const LinearPart part = p.groups.part(blockIdx.z);
   const int first_row = blockIdx.y * tile, first_output = blockIdx.x * tile;
@@ -135,19 +135,16 @@ __global__ void __launch_bounds__(threads) kernel(const LinearProblem<bf16, Grou
 #pragma unroll
     for (int b = 0; b < 4; ++b)
 #pragma unroll
-      for (int r = 0; r < 4; ++r) {
-        const int n = first_row + warp_row + a * 16 + lane / 4 + r / 2 * 8;
-        const int o = first_output + warp_output + b * 8 + lane % 4 * 2 + r % 2;
-        if (n < part.rows && o < p.outputs)
-          p.y.data[std::size_t(part.first_row + n) * p.y.stride + part.y_column + o] = sums[a][b][r];
-      }
+      for (int r = 0; r < 2; ++r)
+        p.store(part, first_row + warp_row + a * 16 + lane / 4 + r * 8, first_output + warp_output + b * 8 + lane % 4 * 2,
+                sums[a][b][2 * r], sums[a][b][2 * r + 1]);
 }
 // [gemm]
 
-template <class Groups>
-void queue(const LinearProblem<bf16, Groups>& p, int groups, int most_rows, cudaStream_t stream) {
+template <class Groups, class Store>
+void queue(const LinearProblem<bf16, Groups, Store>& p, int groups, int most_rows, cudaStream_t stream) {
   const dim3 grid((p.outputs + tile - 1) / tile, (most_rows + tile - 1) / tile, groups);
-  launch({grid, threads, 0, stream}, kernel<Groups>, p);
+  launch({grid, threads, 0, stream}, kernel<Groups, Store>, p);
 }
 
 }  // namespace gemm_bf16

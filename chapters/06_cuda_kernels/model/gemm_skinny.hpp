@@ -66,8 +66,8 @@ __device__ void add_slice(const uint4 (&w)[2], const float* const (&x)[Tiles], i
 // [slice]
 
 /// @tparam Tiles of eight rows; a group may have fewer
-template <int Tiles, class Groups>
-__global__ void __launch_bounds__(threads) kernel(const LinearProblem<bf16, Groups> p) {
+template <int Tiles, class Groups, class Store>
+__global__ void __launch_bounds__(threads) kernel(const LinearProblem<bf16, Groups, Store> p) {
   __shared__ float sums_of_warp[warps][Tiles * rows_each][tile];
   const LinearPart part = p.groups.part(blockIdx.y);
   if (part.rows == 0) return;
@@ -75,12 +75,10 @@ __global__ void __launch_bounds__(threads) kernel(const LinearProblem<bf16, Grou
   const int first_output = blockIdx.x * tile, tiles = (part.rows + rows_each - 1) / rows_each;
   const bf16* weights[2];  // rows g and g+8 of the tile, the last one again where there are no more
 #pragma unroll
-  for (int i = 0; i < 2; ++i)
-    weights[i] = p.weights.data + std::size_t(part.first_weight + min(first_output + g + 8 * i, p.outputs - 1)) * p.weights.stride;
+  for (int i = 0; i < 2; ++i) weights[i] = p.weight_row(part, first_output + g + 8 * i);
   const float* x[Tiles];
 #pragma unroll
-  for (int t = 0; t < Tiles; ++t)
-    x[t] = p.x.data + std::size_t(p.groups.x_row(part.first_row + min(t * rows_each + g, part.rows - 1))) * p.x.stride + part.x_column;
+  for (int t = 0; t < Tiles; ++t) x[t] = p.x_row(part, t * rows_each + g);
 
   float sums[Tiles][4] = {};
   constexpr int step = warps * depth;  // to the warp's next slice
@@ -100,24 +98,23 @@ __global__ void __launch_bounds__(threads) kernel(const LinearProblem<bf16, Grou
 #pragma unroll
     for (int r = 0; r < 4; ++r) sums_of_warp[warp][t * rows_each + 2 * c + r % 2][g + r / 2 * 8] = sums[t][r];
   __syncthreads();
-  for (int e = threadIdx.x; e < part.rows * tile; e += threads) {
-    const int n = e / tile, o = e % tile;
-    float sum = 0.0f;
-    for (int w = 0; w < warps; ++w) sum += sums_of_warp[w][n][o];
-    if (first_output + o < p.outputs)
-      p.y.data[std::size_t(part.first_row + n) * p.y.stride + part.y_column + first_output + o] = sum;
+  for (int e = threadIdx.x; e < part.rows * tile / 2; e += threads) {
+    const int n = e / (tile / 2), o = e % (tile / 2) * 2;
+    float first = 0.0f, second = 0.0f;
+    for (int w = 0; w < warps; ++w) first += sums_of_warp[w][n][o], second += sums_of_warp[w][n][o + 1];
+    p.store(part, n, first_output + o, first, second);
   }
 }
 
-template <int Tiles, class Groups>
-void launch_tiles(const LinearProblem<bf16, Groups>& p, int groups, cudaStream_t stream) {
-  launch({dim3((p.outputs + tile - 1) / tile, groups), threads, 0, stream}, kernel<Tiles, Groups>, p);
+template <int Tiles, class Groups, class Store>
+void launch_tiles(const LinearProblem<bf16, Groups, Store>& p, int groups, cudaStream_t stream) {
+  launch({dim3((p.outputs + tile - 1) / tile, groups), threads, 0, stream}, kernel<Tiles, Groups, Store>, p);
 }
 
 inline constexpr int most_rows = 64;
 
-template <class Groups>
-void queue(const LinearProblem<bf16, Groups>& p, int groups, int rows, cudaStream_t stream) {
+template <class Groups, class Store>
+void queue(const LinearProblem<bf16, Groups, Store>& p, int groups, int rows, cudaStream_t stream) {
   if (rows <= 16) return launch_tiles<2>(p, groups, stream);
   if (rows <= 32) return launch_tiles<4>(p, groups, stream);
   launch_tiles<most_rows / rows_each>(p, groups, stream);

@@ -30,7 +30,7 @@ __device__ inline float widen(bf16 value) { return to_float(value); }
 
 /// Two rows of W and N rows of x, as a lane sees them.
 template <class W, int N>
-struct Rows {
+struct Factors {
   const W* weights[outputs_of_warp];
   const float* x[N];
   float sums[outputs_of_warp * N] = {};
@@ -75,19 +75,17 @@ struct Rows {
 };
 
 /// Rows first_row ... of a group, at most N of them, times a warp's rows of W.
-template <int N, class W, class Groups>
-__device__ void multiply(const LinearProblem<W, Groups>& p, const LinearPart& part, int first_row, int first_output) {
+template <int N, class W, class Problem>
+__device__ void multiply(const Problem& p, const LinearPart& part, int first_row, int first_output) {
   constexpr int step = warp_threads * piece<W>, ahead = N == 1 ? 4 : N <= 4 ? 2 : 1;
   const int lane = threadIdx.x % warp_threads;
-  Rows<W, N> rows;
+  Factors<W, N> rows;
 #pragma unroll
-  for (int o = 0; o < outputs_of_warp; ++o)  // the last one again where there are no more
-    rows.weights[o] = p.weights.data + std::size_t(part.first_weight + min(first_output + o, p.outputs - 1)) * p.weights.stride;
+  for (int o = 0; o < outputs_of_warp; ++o) rows.weights[o] = p.weight_row(part, first_output + o);
   bool aligned = true;
 #pragma unroll
   for (int n = 0; n < N; ++n) {
-    const int row = part.first_row + min(first_row + n, part.rows - 1);
-    rows.x[n] = p.x.data + std::size_t(p.groups.x_row(row)) * p.x.stride + part.x_column;
+    rows.x[n] = p.x_row(part, first_row + n);
     aligned = aligned && reinterpret_cast<std::uintptr_t>(rows.x[n]) % sizeof(float4) == 0;
   }
   const int columns = p.weights.columns, whole = aligned ? columns : 0;
@@ -96,37 +94,36 @@ __device__ void multiply(const LinearProblem<W, Groups>& p, const LinearPart& pa
   for (; i + piece<W> <= whole; i += step) rows.template add<1, step>(i);
   for (; i < columns; i += step) rows.add_carefully(i, columns);
   const float sum = scatter_sums(rows.sums);
-  constexpr int lanes = warp_threads / (outputs_of_warp * N);  // that have the same sum
-  const int o = first_output + lane / lanes / N, n = first_row + lane / lanes % N;
-  if (lane % lanes == 0 && o < p.outputs && n < part.rows)
-    p.y.data[std::size_t(part.first_row + n) * p.y.stride + part.y_column + o] = sum;
+  const float next = __shfl_down_sync(all_lanes, sum, warp_threads / outputs_of_warp);  // the other output, of the same row
+  constexpr int lanes = warp_threads / (outputs_of_warp * N);                          // that have the same sum
+  if (lane % lanes == 0 && lane / lanes < N) p.store(part, first_row + lane / lanes, first_output, sum, next);
 }
 
 // [gemv]
 /// Eight rows at a time; an expert that few tokens have chosen does not pay for eight.
-template <class W, class Groups>
-__global__ void __launch_bounds__(threads) kernel(const LinearProblem<W, Groups> p) {
+template <class W, class Groups, class Store>
+__global__ void __launch_bounds__(threads) kernel(const LinearProblem<W, Groups, Store> p) {
   const LinearPart part = p.groups.part(blockIdx.y);
   const int first_output = (blockIdx.x * warps + threadIdx.x / warp_threads) * outputs_of_warp;
   if (first_output >= p.outputs) return;
   for (int first = 0; first < part.rows; first += few_rows) {
     const int rows = part.rows - first;
     if (rows == 1)
-      multiply<1>(p, part, first, first_output);
+      multiply<1, W>(p, part, first, first_output);
     else if (rows == 2)
-      multiply<2>(p, part, first, first_output);
+      multiply<2, W>(p, part, first, first_output);
     else if (rows <= 4)
-      multiply<4>(p, part, first, first_output);
+      multiply<4, W>(p, part, first, first_output);
     else
-      multiply<few_rows>(p, part, first, first_output);
+      multiply<few_rows, W>(p, part, first, first_output);
   }
 }
 // [gemv]
 
-template <class W, class Groups>
-void queue(const LinearProblem<W, Groups>& p, int groups, cudaStream_t stream) {
+template <class W, class Groups, class Store>
+void queue(const LinearProblem<W, Groups, Store>& p, int groups, cudaStream_t stream) {
   const dim3 grid((p.outputs + outputs_of_block - 1) / outputs_of_block, groups);
-  launch({grid, threads, 0, stream}, kernel<W, Groups>, p);
+  launch({grid, threads, 0, stream}, kernel<W, Groups, Store>, p);
 }
 
 }  // namespace gemv

@@ -2,7 +2,7 @@
 /// @file
 /// y = W x for the rows of a batch. A few rows (a decode step) are bound by reading W; many (a prompt) by the products.
 /// So there are several kernels, chosen by the number of rows: gemv.hpp up to 8, gemm_skinny.hpp up to 64, and
-/// gemm_bf16.hpp; f32 weights have gemv.hpp and gemm_f32.hpp.
+/// gemm_bf16.hpp; f32 weights have gemv.hpp alone, eight rows at a time.
 ///
 /// Three kinds of layers are one problem here: it falls into groups, each with rows of its own and weights of its own.
 /// Dense: one group. A matrix for each head: a group per head. Experts: a group per expert that somebody has chosen.
@@ -46,15 +46,14 @@ struct ExpertGroups {
   __device__ int x_row(int row) const { return token_of_row ? token_of_row[row] : row; }
 };
 
-/// f32 rows in device memory.
-struct RowsIn {
-  const float* data;
+/// Rows in device memory.
+template <class T>
+struct Rows {
+  T* data;
   int stride;
 };
-struct RowsOut {
-  float* data;
-  int stride;
-};
+using RowsIn = Rows<const float>;
+using RowsOut = Rows<float>;
 
 /// At most this many rows go through the kernel without tensor cores.
 inline constexpr int few_rows = 8;
@@ -71,13 +70,40 @@ void linear_experts(const Matrix& weights, const RowsIn& x, const RowsOut& y, co
 
 // ---- what the kernels take; `most_rows` is the largest number of rows of a group ----
 
-template <class W, class Groups>
+/// Where results go, two neighbours at a time: as they are.
+struct Plain {
+  RowsOut y;
+  __device__ void store(int n, int o, bool both, float first, float second) const {
+    float* to = y.data + std::size_t(n) * y.stride + o;
+    to[0] = first;
+    if (both) to[1] = second;
+  }
+};
+
+template <class W, class Groups, class Store>
 struct LinearProblem {
   Weights<W> weights;
-  int outputs;  ///< of one group
+  const float* bias;  ///< (weights.rows), or null
+  int outputs;        ///< of one group
   RowsIn x;
-  RowsOut y;
   Groups groups;
+  Store results;
+
+  /// Output o of a part is the product with this row; beyond the last output, with the last.
+  __device__ const W* weight_row(const LinearPart& part, int o) const {
+    return weights.data + std::size_t(part.first_weight + min(o, outputs - 1)) * weights.stride;
+  }
+  /// Row n of a part; beyond the last row, the last.
+  __device__ const float* x_row(const LinearPart& part, int n) const {
+    return x.data + std::size_t(groups.x_row(part.first_row + min(n, part.rows - 1))) * x.stride + part.x_column;
+  }
+  /// Sums o, which is even, and o + 1 of row n, if there are such.
+  __device__ void store(const LinearPart& part, int n, int o, float first, float second) const {
+    if (n >= part.rows || o >= outputs) return;
+    const bool both = o + 1 < outputs;
+    if (bias) first += bias[part.first_weight + o], second += both ? bias[part.first_weight + o + 1] : 0.0f;
+    results.store(part.first_row + n, part.y_column + o, both, first, second);
+  }
 };
 
 }  // namespace kv::cuda
