@@ -299,19 +299,27 @@ TEST_CASE("embeddings and wanted rows are copied, widened", "[model-kernels]") {
   CHECK(y.download() == two);
 }
 
-TEST_CASE("swiglu", "[model-kernels]") {
-  const int rows = 3, width = GENERATE(1, 131);
-  const Floats both = random_floats(index_t(rows) * 2 * width, 14, -30.0f, 30.0f);
-  const Buffer<float> device = on_device(both);
-  Buffer<float> y = poisoned(std::size_t(rows) * width);
-  swiglu(device.data(), rows, width, y.data(), in_order);
-  Doubles expected;
+TEST_CASE("gated_linear: silu of a gate times its partner, with biases", "[model-kernels]") {
+  const int rows = GENERATE(1, 5, 21, 70), width = GENERATE(1, 67), inputs = 13;
+  const kv::DType type = GENERATE(kv::DType::f32, kv::DType::bf16);
+  CAPTURE(rows, width, name(type));
+  const Floats x = random_floats(index_t(rows) * inputs, 14), bias = random_floats(2 * width, 15);
+  const TestMatrix both(type, 2 * width, inputs, 16);
+  const Matrix weights{kv::LinearView(kv::MatrixView{both.values.data(), kv::DType::f32, index_t(2 * width), inputs, inputs, 1}, bias.data())};
+  const Buffer<float> device_x = on_device(x);
+  Buffer<float> y = poisoned(std::size_t(rows) * width), biased = poisoned(std::size_t(rows) * width);
+  gated_linear(both.matrix, {device_x.data(), inputs}, rows, {y.data(), width}, in_order);
+  gated_linear(weights, {device_x.data(), inputs}, rows, {biased.data(), width}, in_order);
+  Doubles expected, expected_biased;
   for (int n = 0; n < rows; ++n)
     for (int f = 0; f < width; ++f) {
-      const double gate = both[n * 2 * width + f];
-      expected.push_back(gate / (1.0 + std::exp(-gate)) * both[n * 2 * width + width + f]);
+      const auto sum = [&](int o) { return dot(&x[n * inputs], &both.values[o * inputs], inputs); };
+      const auto gated = [](double gate, double partner) { return gate / (1.0 + std::exp(-gate)) * partner; };
+      expected.push_back(gated(sum(2 * f), sum(2 * f + 1)));
+      expected_biased.push_back(gated(sum(2 * f) + bias[2 * f], sum(2 * f + 1) + bias[2 * f + 1]));
     }
-  CHECK(difference(y.download(), expected, f32) == "");
+  CHECK(difference(y.download(), expected, type == kv::DType::f32 || rows <= few_rows ? f32 : split) == "");
+  CHECK(difference(biased.download(), expected_biased, f32) == "");
 }
 
 // ---- rotation and caches ---------------------------------------------------------------------------------------------

@@ -4,13 +4,23 @@
 
 namespace kv::cuda {
 
+namespace {
+
+LinearView row(const LinearView& map, index_t i) {
+  return {map.weight.row_slice(i, 1), map.bias ? map.bias.from(i) : VectorView()};
+}
+
+}  // namespace
+
 SwiGlu upload(const SwiGluTensors& tensors) { return upload(std::vector{tensors}); }
 
 SwiGlu upload(const std::vector<SwiGluTensors>& experts) {
   std::vector<LinearView> gate_up, down;
   for (const SwiGluTensors& expert : experts) {
-    gate_up.push_back(expert.gate);
-    gate_up.push_back(expert.up);
+    for (index_t f = 0; f < expert.gate.weight.rows; ++f) {  // neighbours: one warp makes both
+      gate_up.push_back(row(expert.gate, f));
+      gate_up.push_back(row(expert.up, f));
+    }
     down.push_back(expert.down);
   }
   return {Matrix(gate_up), Matrix(down)};
@@ -27,17 +37,14 @@ MixtureLayer::Weights upload(const MixtureTensors& tensors) {
 void DenseLayer::queue(const float* x, float* y, const Step& step) {
   const Scratch::Frame frame(step.scratch);
   const int N = step.rows(), M = weights_.gate_up.columns(), F = weights_.width();
-  float* const gate_up = step.scratch.take<float>(std::size_t(N) * 2 * F);
   float* const inner = step.scratch.take<float>(std::size_t(N) * F);
-  linear(weights_.gate_up, {x, M}, N, {gate_up, 2 * F}, step.stream);
-  swiglu(gate_up, N, F, inner, step.stream);
+  gated_linear(weights_.gate_up, {x, M}, N, {inner, F}, step.stream);
   linear(weights_.down, {inner, F}, N, {y, M}, step.stream);
 }
 // [dense]
 
 std::size_t DenseLayer::scratch_bytes(int rows) const {
-  const std::size_t F = weights_.width();
-  return Scratch::bytes_for<float>(rows * 2 * F) + Scratch::bytes_for<float>(rows * F);
+  return Scratch::bytes_for<float>(std::size_t(rows) * weights_.width());
 }
 
 MixtureLayer::MixtureLayer(Weights weights)
@@ -56,7 +63,6 @@ void MixtureLayer::queue(const float* x, float* y, const Step& step) {
   float* const logits = scratch.take<float>(std::size_t(N) * E);
   const Choices choices{scratch.take<int>(visits), scratch.take<float>(visits)};
   const Permutation sorted{scratch.take<int>(E + 1), scratch.take<int>(E), scratch.take<int>(visits), scratch.take<int>(visits)};
-  float* const gate_up = scratch.take<float>(visits * 2 * F);
   float* const inner = scratch.take<float>(visits * F);
   float* const outputs = scratch.take<float>(visits * M);
   float* const shared = shared_ ? scratch.take<float>(std::size_t(N) * M) : nullptr;
@@ -66,10 +72,9 @@ void MixtureLayer::queue(const float* x, float* y, const Step& step) {
   linear(gate_, {x, M}, N, {logits, E}, step.stream);
   route(router(rule_, bias_.size() ? bias_.data() : nullptr), logits, N, choices, step.stream);
   sort_by_expert(choices, N, K, E, sorted, step.stream);
-  linear_experts(experts_.gate_up, {x, M}, {gate_up, 2 * F},
-                 {.active = sorted.active, .offsets = sorted.offsets, .token_of_row = sorted.token_of_row, .outputs = 2 * F},
-                 groups, N, step.stream);
-  swiglu(gate_up, N * K, F, inner, step.stream);
+  gated_linear_experts(experts_.gate_up, {x, M}, {inner, F},
+                       {.active = sorted.active, .offsets = sorted.offsets, .token_of_row = sorted.token_of_row, .outputs = 2 * F},
+                       groups, N, step.stream);
   linear_experts(experts_.down, {inner, F}, {outputs, M},
                  {.active = sorted.active, .offsets = sorted.offsets, .token_of_row = nullptr, .outputs = M}, groups, N,
                  step.stream);
@@ -85,7 +90,7 @@ void MixtureLayer::queue(const float* x, float* y, const Step& step) {
 std::size_t MixtureLayer::scratch_bytes(int rows) const {
   const std::size_t N = rows, M = gate_.columns(), E = experts(), visits = N * chosen(), F = experts_.width();
   const auto floats = Scratch::bytes_for<float>;
-  return floats(N * E) + 4 * floats(visits) + floats(E + 1) + floats(E) + floats(visits * 2 * F) + floats(visits * F) +
+  return floats(N * E) + 4 * floats(visits) + floats(E + 1) + floats(E) + floats(visits * F) +
          floats(visits * M) + floats(N * M) + floats(N) + (shared_ ? shared_->scratch_bytes(rows) : 0);
 }
 

@@ -11,7 +11,7 @@ namespace kv::cuda {
 
 /// Weights of a SwiGLU, or of E of equal width, one below the other.
 struct SwiGlu {
-  Matrix gate_up;  ///< (E*2F,M), of each expert first the gate, then the other
+  Matrix gate_up;  ///< (E*2F,M), of each expert row 2f is a gate and 2f + 1 its partner
   Matrix down;     ///< (E*M,F)
   int width() const { return down.columns(); }  // F
 };

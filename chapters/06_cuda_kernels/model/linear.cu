@@ -31,6 +31,10 @@ void linear(const Matrix& weights, const RowsIn& x, int rows, const RowsOut& y, 
   queue(weights, weights.rows(), x, OneGroup{rows}, 1, rows, Plain{y}, stream);
 }
 
+void gated_linear(const Matrix& weights, const RowsIn& x, int rows, const RowsOut& y, cudaStream_t stream) {
+  queue(weights, weights.rows(), x, OneGroup{rows}, 1, rows, Gated{y}, stream);
+}
+
 void linear_heads(const Matrix& weights, int heads, const RowsIn& x, const RowsOut& y, const HeadGroups& groups,
                   cudaStream_t stream) {
   queue(weights, groups.outputs, x, groups, heads, groups.rows, Plain{y}, stream);
@@ -39,6 +43,11 @@ void linear_heads(const Matrix& weights, int heads, const RowsIn& x, const RowsO
 void linear_experts(const Matrix& weights, const RowsIn& x, const RowsOut& y, const ExpertGroups& groups, int group_count,
                     int most_rows, cudaStream_t stream) {
   queue(weights, groups.outputs, x, groups, group_count, most_rows, Plain{y}, stream);
+}
+
+void gated_linear_experts(const Matrix& weights, const RowsIn& x, const RowsOut& y, const ExpertGroups& groups, int group_count,
+                          int most_rows, cudaStream_t stream) {
+  queue(weights, groups.outputs, x, groups, group_count, most_rows, Gated{y}, stream);
 }
 
 }  // namespace kv::cuda

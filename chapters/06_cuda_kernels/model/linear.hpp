@@ -60,13 +60,18 @@ inline constexpr int few_rows = 8;
 
 /// y(n,o) = sum over i of W(o,i) x(n,i), n < rows; then + b(o), where there are biases.
 void linear(const Matrix& weights, const RowsIn& x, int rows, const RowsOut& y, cudaStream_t stream);
-/// The same for every head h: outputs h*outputs ... of W, columns h*x_step ... of x, h*y_step ... of y.
+/// y(n,f) = silu(gate) * partner, where output 2f of W is the gate and 2f + 1 its partner.
+void gated_linear(const Matrix& weights, const RowsIn& x, int rows, const RowsOut& y, cudaStream_t stream);
+/// As linear() for every head h: outputs h*outputs ... of W, columns h*x_step ... of x, h*y_step ... of y.
 void linear_heads(const Matrix& weights, int heads, const RowsIn& x, const RowsOut& y, const HeadGroups& groups,
                   cudaStream_t stream);
-/// The same for `rows` rows sorted by expert, of which at most `most_rows` belong to one, and at most `group_count`
+/// As linear() for rows sorted by expert, of which at most `most_rows` belong to one, and at most `group_count`
 /// experts are in use.
 void linear_experts(const Matrix& weights, const RowsIn& x, const RowsOut& y, const ExpertGroups& groups, int group_count,
                     int most_rows, cudaStream_t stream);
+/// And as gated_linear().
+void gated_linear_experts(const Matrix& weights, const RowsIn& x, const RowsOut& y, const ExpertGroups& groups, int group_count,
+                          int most_rows, cudaStream_t stream);
 
 // ---- what the kernels take; `most_rows` is the largest number of rows of a group ----
 
@@ -77,6 +82,14 @@ struct Plain {
     float* to = y.data + std::size_t(n) * y.stride + o;
     to[0] = first;
     if (both) to[1] = second;
+  }
+};
+
+/// Of a gate and its partner one number: silu(gate) * partner.
+struct Gated {
+  RowsOut y;
+  __device__ void store(int n, int o, bool, float gate, float partner) const {
+    y.data[std::size_t(n) * y.stride + o / 2] = gate / (1.0f + expf(-gate)) * partner;
   }
 };
 
