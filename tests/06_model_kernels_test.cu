@@ -363,32 +363,42 @@ TEST_CASE("append_heads: norm, half-split rotation, and only the rows that were 
   CHECK(difference(values.memory.download(), expected_values, 0.0) == "");
 }
 
-TEST_CASE("latents: norm, interleaved rotation, to the cache and to rows", "[model-kernels]") {
-  const int R = GENERATE(5, 130), P = GENERATE(2, 12), stride = R + P + 9;
+TEST_CASE("latents: norm, interleaved rotation, to the cache and to rows; queries turned on the way", "[model-kernels]") {
+  const int R = GENERATE(5, 130), P = GENERATE(2, 12), stride = R + P + 9, H = 3, D = P + 6, to_head = R + P;
   CAPTURE(R, P);
   const TestTokens tokens = four_rows();
+  const int N = tokens.count();
   const TestRope rope(P, cache_tokens, 19);
-  const Floats compressed = random_floats(index_t(tokens.count()) * stride, 20), weight = random_floats(R, 21);
+  const Floats compressed = random_floats(index_t(N) * stride, 20), weight = random_floats(R, 21), queries = random_floats(index_t(N) * H * D, 25);
   const Buffer<float> device = on_device(compressed), device_weight = on_device(weight);
-  const Latents latents{{device.data() + 9, stride}, {device_weight.data(), R, 1e-3f}, rope.view(), tokens.view()};
+  Buffer<float> in_place = on_device(queries), turned = poisoned(std::size_t(N) * H * to_head);
+  const Latents latents{{device.data() + 9, stride}, {device_weight.data(), R, 1e-3f}, rope.view(), tokens.view(), {in_place.data() + 6, H * D}, H, D};
   TestCache cache(R + P);
-  Buffer<float> rows = poisoned(std::size_t(tokens.count()) * (R + P));
-  append_latents(latents, cache.view(), in_order);
-  make_latents(latents, rows.data(), in_order);
-  Doubles expected_rows, expected_cache(cache.memory.size(), missing);
-  for (int n = 0; n < tokens.count(); ++n) {
+  Buffer<float> rows = poisoned(std::size_t(N) * (R + P));
+  append_latents(latents, cache.view(), {turned.data() + R, H * to_head, to_head}, in_order);
+  make_latents(latents, rows.data(), {in_place.data() + 6, H * D, D}, in_order);
+  Doubles expected_rows, expected_cache(cache.memory.size(), missing), expected_turned(turned.size(), missing), expected_queries(queries.begin(), queries.end());
+  for (int n = 0; n < N; ++n) {
+    const int position = tokens.positions[n];
     const float* from = &compressed[n * stride + 9];
     Doubles row = normed(from, R, weight.data(), 1e-3);
     row.resize(R + P);
-    turn_interleaved(rope, tokens.positions[n], from + R, row.data() + R);
+    turn_interleaved(rope, position, from + R, row.data() + R);
     expected_rows.insert(expected_rows.end(), row.begin(), row.end());
-    std::copy(row.begin(), row.end(), expected_cache.begin() + TestCache::place(tokens.sequences[n], tokens.positions[n], R + P));
+    std::copy(row.begin(), row.end(), expected_cache.begin() + TestCache::place(tokens.sequences[n], position, R + P));
+    for (int h = 0; h < H; ++h) {
+      const int head = n * H + h;
+      turn_interleaved(rope, position, &queries[head * D + 6], &expected_turned[head * to_head + R]);
+      turn_interleaved(rope, position, &queries[head * D + 6], &expected_queries[head * D + 6]);
+    }
   }
   CHECK(difference(rows.download(), expected_rows, f32) == "");
   CHECK(difference(cache.memory.download(), expected_cache, f32) == "");
+  CHECK(difference(turned.download(), expected_turned, f32) == "");
+  CHECK(difference(in_place.download(), expected_queries, f32) == "");
 }
 
-TEST_CASE("expanded keys and values, and rotated queries", "[model-kernels]") {
+TEST_CASE("expanded keys and values", "[model-kernels]") {
   const int H = 3, plain = 6, P = 4, W = 5, R = 8, D = plain + P;
   const TestTokens tokens = four_rows();
   const int N = tokens.count();
@@ -409,20 +419,6 @@ TEST_CASE("expanded keys and values, and rotated queries", "[model-kernels]") {
     }
   CHECK(difference(keys.memory.download(), expected_keys, 0.0) == "");
   CHECK(difference(values.memory.download(), expected_values, 0.0) == "");
-
-  const TestRope rope(P, cache_tokens, 24);
-  const Floats queries = random_floats(index_t(N) * H * D, 25);
-  const Buffer<float> device_queries = on_device(queries);
-  const int to_head = R + P;
-  Buffer<float> turned = poisoned(std::size_t(N) * H * to_head);
-  rotate_heads({.from = device_queries.data() + plain, .to = turned.data() + R, .from_row = H * D, .from_head = D,
-                .to_row = H * to_head, .to_head = to_head, .heads = H, .rope = rope.view(), .tokens = tokens.view()},
-               in_order);
-  Doubles expected(turned.size(), missing);
-  for (int n = 0; n < N; ++n)
-    for (int h = 0; h < H; ++h)
-      turn_interleaved(rope, tokens.positions[n], &queries[(n * H + h) * D + plain], &expected[(n * H + h) * to_head + R]);
-  CHECK(difference(turned.download(), expected, f32) == "");
 }
 
 // ---- attention -------------------------------------------------------------------------------------------------------

@@ -28,6 +28,11 @@ __host__ __device__ inline bf16 to_bf16(float value) {
 #endif
 }
 
+// Numbers of either format, where a kernel is written for both.
+__host__ __device__ inline float to_float(float value) { return value; }
+__device__ inline void store(float& to, float value) { to = value; }
+__device__ inline void store(bf16& to, float value) { to = to_bf16(value); }
+
 /// Two neighbours of a row in one register, as the tensor cores take them: `low` comes first in memory.
 __device__ inline std::uint32_t pack(float low, float high) {
 #if ON_GPU

@@ -37,10 +37,10 @@ LatentSizes latent_sizes(const ModelShape& s) {
 std::unique_ptr<LadderAttentionLayer> attention(const ModelShape& s, const RopeRows& rope, const Limits& limits, RandomWeights& weights) {
   const LatentSizes sizes = latent_sizes(s);
   auto layer = std::make_unique<LadderAttentionLayer>(
-      AbsorbedAttentionLayer::Weights{.down = {.down = weights.matrix(sizes.row_width(), s.width),
+      AbsorbedAttentionLayer::Weights{.down = {.down = weights.matrix(s.heads * sizes.key_width() + sizes.row_width(), s.width),
                                                .query_norm = no_norm(),
                                                .latent_norm = ones(s.rank),
-                                               .query_up = weights.matrix(s.heads * sizes.key_width(), s.width),
+                                               .query_up = Matrix(),
                                                .sizes = sizes,
                                                .rope = rope},
                                       .into_latents = weights.matrix(s.heads * s.rank, s.plain_width),

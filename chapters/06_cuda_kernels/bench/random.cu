@@ -15,8 +15,6 @@ __device__ float uniform(std::uint64_t seed, std::uint64_t place) {
   x = (x ^ x >> 27) * 0x94d049bb133111ebu;
   return ((x ^ x >> 31) >> 40) * 0x1p-23f - 1.0f;
 }
-__device__ void store(bf16& to, float value) { to = to_bf16(value); }
-__device__ void store(float& to, float value) { to = value; }
 
 template <class T>
 __global__ void __launch_bounds__(threads) fill_kernel(T* data, std::size_t count, float spread, std::uint64_t seed) {

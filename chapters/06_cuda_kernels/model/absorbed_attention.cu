@@ -32,20 +32,17 @@ void AbsorbedAttentionLayer::queue(const float* x, float* y, const Step& step) {
   const Scratch::Frame frame(step.scratch);
   const LatentSizes& sizes = weights_.down.sizes;
   const int N = step.rows(), M = static_cast<int>(sizes.width), H = static_cast<int>(sizes.heads);
-  const int plain = static_cast<int>(sizes.plain_width), P = static_cast<int>(sizes.rope_width), D = plain + P;
-  const int R = static_cast<int>(sizes.rank), W = static_cast<int>(sizes.value_width), row = R + P;
+  const int D = static_cast<int>(sizes.key_width()), row = static_cast<int>(sizes.row_width());
+  const int R = static_cast<int>(sizes.rank), W = static_cast<int>(sizes.value_width);
   const auto [queries, compressed] = weights_.down.queue(x, step);
   float* const absorbed = step.scratch.take<float>(std::size_t(N) * H * row);
   float* const mixed = step.scratch.take<float>(std::size_t(N) * H * R);
   float* const lifted = step.scratch.take<float>(std::size_t(N) * H * W);
   const AttendScratch scratch(step, H, 1, R, capacity_);
 
-  append_latents(compressed, latents_, step.stream);
-  linear_heads(weights_.into_latents, H, {queries, H * D}, {absorbed, H * row},
+  append_latents(compressed, latents_, {absorbed + R, H * row, row}, step.stream);
+  linear_heads(weights_.into_latents, H, {queries.data, queries.stride}, {absorbed, H * row},
                {.rows = N, .outputs = R, .x_step = D, .y_step = row}, step.stream);
-  rotate_heads({.from = queries + plain, .to = absorbed + R, .from_row = H * D, .from_head = D, .to_row = H * row,
-                .to_head = row, .heads = H, .rope = weights_.down.rope, .tokens = step.tokens},
-               step.stream);
   // The scale is that of the heads that were absorbed, not of the R+P numbers; the values are the keys' first R.
   attend({.queries = absorbed, .query_row = H * row, .keys = latents_, .values = latents_, .heads = H, .groups = 1,
           .key_width = row, .value_width = R, .scale = weights_.softmax_factor / std::sqrt(static_cast<float>(D)),

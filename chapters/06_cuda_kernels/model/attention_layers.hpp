@@ -39,22 +39,20 @@ class GroupedAttentionLayer : public AttentionLayer {
 };
 GroupedAttentionLayer::Weights upload(const GroupedTensors& tensors, float norm_epsilon);
 
-/// What both forms of latent attention share: queries and latents of the new rows.
+/// What all forms of latent attention share: queries and latents of the new rows.
 struct LatentDown {
-  Matrix down;                     ///< (query_rank + R+P,M), or without query_rank
+  Matrix down;                     ///< (query_rank + R+P,M); without query_rank (H*D + R+P,M)
   OwnedNorm query_norm, latent_norm;
-  Matrix query_up;                 ///< (H*D,query_rank), or (H*D,M)
+  Matrix query_up;                 ///< (H*D,query_rank), or none
   LatentSizes sizes;
   RopeRows rope;
 
-  int down_width() const { return down.rows(); }
-  int query_rank() const { return static_cast<int>(sizes.query_rank.value_or(0)); }
   std::size_t scratch_bytes(int rows) const;
-  /// Takes scratch memory and queues the two products.
   struct Rows {
-    float* queries;   ///< (N,H*D), not yet turned
+    RowsOut queries;  ///< (N,H*D), not yet turned
     Latents latents;  ///< not yet normed and turned
   };
+  /// Takes scratch memory and queues the products.
   Rows queue(const float* x, const Step& step) const;
 };
 LatentDown upload_down(const LatentTensors& tensors, const RopeRows& rope);

@@ -5,14 +5,11 @@ namespace {
 
 constexpr int threads = 128;
 
-__device__ float widen(float value) { return value; }
-__device__ float widen(bf16 value) { return to_float(value); }
-
 template <class W>
 __global__ void embed_kernel(const Weights<W> embedding, const int* ids, float* x) {
   const int n = blockIdx.x;
   const W* row = embedding.data + std::size_t(ids[n]) * embedding.stride;
-  for (int m = threadIdx.x; m < embedding.columns; m += threads) x[std::size_t(n) * embedding.columns + m] = widen(row[m]);
+  for (int m = threadIdx.x; m < embedding.columns; m += threads) x[std::size_t(n) * embedding.columns + m] = to_float(row[m]);
 }
 
 __global__ void gather_kernel(const float* x, int width, const int* wanted, float* y) {

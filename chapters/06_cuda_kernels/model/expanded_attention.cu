@@ -29,15 +29,12 @@ void ExpandedAttentionLayer::queue(const float* x, float* y, const Step& step) {
   float* const mixed = step.scratch.take<float>(std::size_t(N) * H * W);
   const AttendScratch scratch(step, H, H, W, capacity_);
 
-  make_latents(compressed, latents, step.stream);
+  make_latents(compressed, latents, {queries.data + plain, queries.stride, D}, step.stream);
   linear(weights_.latent_up, {latents, R + P}, N, {expanded, H * (plain + W)}, step.stream);
   append_expanded({.expanded = expanded, .latents = latents, .heads = H, .plain_width = plain, .rope_width = P,
                    .value_width = W, .rank = R, .tokens = step.tokens, .keys = keys_, .values = values_},
                   step.stream);
-  rotate_heads({.from = queries + plain, .to = queries + plain, .from_row = H * D, .from_head = D, .to_row = H * D,
-                .to_head = D, .heads = H, .rope = weights_.down.rope, .tokens = step.tokens},
-               step.stream);
-  attend_heads({.queries = queries, .query_row = H * D, .keys = keys_, .values = values_, .heads = H, .groups = H,
+  attend_heads({.queries = queries.data, .query_row = queries.stride, .keys = keys_, .values = values_, .heads = H, .groups = H,
                 .key_width = D, .value_width = W, .scale = weights_.softmax_factor / std::sqrt(static_cast<float>(D)),
                 .tokens = step.tokens, .splits = scratch.splits, .partial = scratch.partial, .lse = scratch.lse, .output = mixed},
                step);

@@ -25,8 +25,6 @@ __device__ float weight(const uint4& bytes, int v) {
   if constexpr (sizeof(W) == sizeof(float)) return __uint_as_float(words[v]);
   return __uint_as_float(v % 2 ? words[v / 2] & 0xffff0000u : words[v / 2] << 16);
 }
-__device__ inline float widen(float value) { return value; }
-__device__ inline float widen(bf16 value) { return to_float(value); }
 
 /// Two rows of W and N rows of x, as a lane sees them.
 template <class W, int N>
@@ -69,7 +67,7 @@ struct Factors {
       for (int n = 0; n < N; ++n) {
         const float value = x[n][i + v];
 #pragma unroll
-        for (int o = 0; o < outputs_of_warp; ++o) sums[o * N + n] += widen(weights[o][i + v]) * value;
+        for (int o = 0; o < outputs_of_warp; ++o) sums[o * N + n] += to_float(weights[o][i + v]) * value;
       }
   }
 };

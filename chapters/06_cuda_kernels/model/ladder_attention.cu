@@ -73,7 +73,7 @@ void LadderAttentionLayer::queue(const float* x, float* y, const Step& step) {
   const Scratch::Frame frame(step.scratch);
   const LatentSizes& sizes = weights_.down.sizes;
   const int N = step.rows(), M = static_cast<int>(sizes.width), H = static_cast<int>(sizes.heads);
-  const int plain = static_cast<int>(sizes.plain_width), D = static_cast<int>(sizes.key_width()), W = static_cast<int>(sizes.value_width);
+  const int D = static_cast<int>(sizes.key_width()), W = static_cast<int>(sizes.value_width);
   const std::size_t heads = std::size_t(N) * H;
   const auto [queries, compressed] = weights_.down.queue(x, step);
   float* const latents = step.scratch.take<float>(std::size_t(N) * latent_width);
@@ -89,13 +89,10 @@ void LadderAttentionLayer::queue(const float* x, float* y, const Step& step) {
   decode.lse = step.scratch.take<float>(heads);
   std::byte* const workspace = step.scratch.take<std::byte>(rung_.workspace_bytes(decode, step.multiprocessors));
 
-  make_latents(compressed, latents, step.stream);
+  make_latents(compressed, latents, {absorbed + value_width, H * latent_width, latent_width}, step.stream);
   launch({N, threads, 0, step.stream}, append_kernel, latents, step.tokens, pages_.data(), tables);
-  linear_heads(weights_.into_latents, H, {queries, H * D}, {absorbed, H * latent_width},
+  linear_heads(weights_.into_latents, H, {queries.data, queries.stride}, {absorbed, H * latent_width},
                {.rows = N, .outputs = value_width, .x_step = D, .y_step = latent_width}, step.stream);
-  rotate_heads({.from = queries + plain, .to = absorbed + value_width, .from_row = H * D, .from_head = D,
-                .to_row = H * latent_width, .to_head = latent_width, .heads = H, .rope = weights_.down.rope, .tokens = step.tokens},
-               step.stream);
   launch({blocks(heads * latent_width), threads, 0, step.stream}, narrow_kernel, absorbed, narrow_queries, heads * latent_width);
   rung_.launch(decode, {workspace, step.multiprocessors, step.stream});
   launch({blocks(heads * value_width), threads, 0, step.stream}, widen_kernel, narrow_mixed, mixed, heads * value_width);

@@ -4,32 +4,33 @@
 namespace kv::cuda {
 
 LatentDown upload_down(const LatentTensors& tensors, const RopeRows& rope) {
-  return {.down = tensors.query_down ? Matrix{*tensors.query_down, tensors.latent_down} : Matrix{tensors.latent_down},
+  return {.down = Matrix{tensors.query_down.value_or(tensors.query_up), tensors.latent_down},
           .query_norm = {tensors.query_norm, latent_norm_epsilon},
           .latent_norm = {tensors.latent_norm, latent_norm_epsilon},
-          .query_up = Matrix{tensors.query_up},
+          .query_up = tensors.query_down ? Matrix{tensors.query_up} : Matrix(),
           .sizes = tensors.sizes,
           .rope = rope};
 }
 
 std::size_t LatentDown::scratch_bytes(int rows) const {
-  return Scratch::bytes_for<float>(std::size_t(rows) * down_width()) +
-         Scratch::bytes_for<float>(std::size_t(rows) * query_up.rows());
+  return Scratch::bytes_for<float>(std::size_t(rows) * down.rows()) + Scratch::bytes_for<float>(std::size_t(rows) * query_up.rows());
 }
 
 // [queue]
 LatentDown::Rows LatentDown::queue(const float* x, const Step& step) const {
-  const int N = step.rows(), M = down.columns(), Q = query_rank();
-  float* const compressed = step.scratch.take<float>(std::size_t(N) * down_width());
-  float* const queries = step.scratch.take<float>(std::size_t(N) * query_up.rows());
-  linear(down, {x, M}, N, {compressed, down_width()}, step.stream);  // queries' and latents' compression in one
-  if (Q > 0) {
-    rms_norm(query_norm, {compressed, down_width()}, N, {compressed, down_width()}, step.stream);
-    linear(query_up, {compressed, down_width()}, N, {queries, query_up.rows()}, step.stream);
-  } else {
-    linear(query_up, {x, M}, N, {queries, query_up.rows()}, step.stream);
+  const int N = step.rows(), M = down.columns(), width = down.rows();
+  float* const compressed = step.scratch.take<float>(std::size_t(N) * width);
+  linear(down, {x, M}, N, {compressed, width}, step.stream);  // what becomes queries and what becomes latents in one
+  RowsOut queries{compressed, width};
+  if (sizes.query_rank) {
+    queries = {step.scratch.take<float>(std::size_t(N) * query_up.rows()), query_up.rows()};
+    rms_norm(query_norm, {compressed, width}, N, {compressed, width}, step.stream);
+    linear(query_up, {compressed, width}, N, queries, step.stream);
   }
-  return {queries, {.compressed = {compressed + Q, down_width()}, .norm = latent_norm, .rope = rope, .tokens = step.tokens}};
+  return {queries,
+          {.compressed = {compressed + width - sizes.row_width(), width}, .norm = latent_norm, .rope = rope, .tokens = step.tokens,
+           .queries = {queries.data + sizes.plain_width, queries.stride}, .heads = static_cast<int>(sizes.heads),
+           .head_width = static_cast<int>(sizes.key_width())}};
 }
 // [queue]
 

@@ -75,19 +75,31 @@ struct ToRow {
 };
 
 // [latents]
-/// One block for each row.
+/// For each row one block for the latent, and one for each head's query.
 template <class To>
-__global__ void __launch_bounds__(latent_threads) latents_kernel(const Latents p, const To to) {
-  const int n = blockIdx.x, R = p.norm.width;
+__global__ void __launch_bounds__(latent_threads) latents_kernel(const Latents p, const To to, const TurnedQueries turned) {
+  const int n = blockIdx.y, R = p.norm.width, position = p.tokens.positions[n];
+  if (blockIdx.x > 0) {
+    const int h = blockIdx.x - 1;
+    rotate<Interleaved>(p.rope, position, p.queries.data + std::size_t(n) * p.queries.stride + h * p.head_width,
+                        turned.data + std::size_t(n) * turned.of_row + h * turned.of_head, threadIdx.x, latent_threads);
+    return;
+  }
   const float* from = p.compressed.data + std::size_t(n) * p.compressed.stride;
   float* row = to.row(p.tokens, n);
   float squares = 0.0f;
   for (int i = threadIdx.x; i < R; i += latent_threads) squares += from[i] * from[i];
   const float scale = 1.0f / sqrtf(block_sum(squares) / R + p.norm.epsilon);
   for (int i = threadIdx.x; i < R; i += latent_threads) row[i] = from[i] * scale * p.norm.weight[i];
-  rotate<Interleaved>(p.rope, p.tokens.positions[n], from + R, row + R, threadIdx.x, latent_threads);
+  rotate<Interleaved>(p.rope, position, from + R, row + R, threadIdx.x, latent_threads);
 }
 // [latents]
+
+template <class To>
+void queue_latents(const Latents& p, const To& to, const TurnedQueries& turned, cudaStream_t stream) {
+  if (p.tokens.count == 0) return;
+  launch({dim3(1 + p.heads, p.tokens.count), latent_threads, 0, stream}, latents_kernel<To>, p, to, turned);
+}
 
 constexpr int copy_threads = 128;
 
@@ -102,12 +114,6 @@ __global__ void __launch_bounds__(copy_threads) append_expanded_kernel(const Exp
   for (int i = threadIdx.x; i < W; i += copy_threads) value[i] = both[plain + i];
 }
 
-__global__ void __launch_bounds__(warp_threads) rotate_heads_kernel(const RotatedHeads p) {
-  const int h = blockIdx.x, n = blockIdx.y;
-  rotate<Interleaved>(p.rope, p.tokens.positions[n], p.from + std::size_t(n) * p.from_row + h * p.from_head,
-                      p.to + std::size_t(n) * p.to_row + h * p.to_head, threadIdx.x, warp_threads);
-}
-
 }  // namespace
 
 void append_heads(const GroupedAppend& problem, cudaStream_t stream) {
@@ -116,27 +122,18 @@ void append_heads(const GroupedAppend& problem, cudaStream_t stream) {
   launch({grid, warp_threads, 0, stream}, append_heads_kernel, problem);
 }
 
-void append_latents(const Latents& problem, const CacheRows& latents, cudaStream_t stream) {
-  if (problem.tokens.count == 0) return;
-  launch({problem.tokens.count, latent_threads, 0, stream}, latents_kernel<ToCache>, problem, ToCache{latents});
+void append_latents(const Latents& problem, const CacheRows& latents, const TurnedQueries& turned, cudaStream_t stream) {
+  queue_latents(problem, ToCache{latents}, turned, stream);
 }
 
-void make_latents(const Latents& problem, float* latents, cudaStream_t stream) {
-  if (problem.tokens.count == 0) return;
-  const ToRow to{latents, problem.norm.width + problem.rope.width};
-  launch({problem.tokens.count, latent_threads, 0, stream}, latents_kernel<ToRow>, problem, to);
+void make_latents(const Latents& problem, float* latents, const TurnedQueries& turned, cudaStream_t stream) {
+  queue_latents(problem, ToRow{latents, problem.norm.width + problem.rope.width}, turned, stream);
 }
 
 void append_expanded(const ExpandedAppend& problem, cudaStream_t stream) {
   if (problem.tokens.count == 0) return;
   const dim3 grid(problem.heads, problem.tokens.count);
   launch({grid, copy_threads, 0, stream}, append_expanded_kernel, problem);
-}
-
-void rotate_heads(const RotatedHeads& problem, cudaStream_t stream) {
-  if (problem.tokens.count == 0) return;
-  const dim3 grid(problem.heads, problem.tokens.count);
-  launch({grid, warp_threads, 0, stream}, rotate_heads_kernel, problem);
 }
 
 }  // namespace kv::cuda

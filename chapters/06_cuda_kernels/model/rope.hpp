@@ -28,17 +28,24 @@ struct GroupedAppend {
 };
 void append_heads(const GroupedAppend& problem, cudaStream_t stream);
 
-/// DeepSeek: the latent is normed, the key part turned in pairs (2i, 2i + 1).
+/// DeepSeek: the latent is normed, the rotated part of the key and that of each head's query are turned in pairs (2i, 2i + 1).
 struct Latents {
-  RowsIn compressed;   ///< (N,R+P), R numbers of latent, then P of key
-  Norm norm;           ///< of width R
-  RopeRows rope;       ///< of width P
+  RowsIn compressed;           ///< (N,R+P), R numbers of latent, then P of key
+  Norm norm;                   ///< of width R
+  RopeRows rope;               ///< of width P
   Tokens tokens;
+  RowsIn queries;              ///< P numbers of head h of row n begin at data + n*stride + h*head_width
+  int heads, head_width;
+};
+/// Where the turned part of a query goes: data + n*of_row + h*of_head. May be where it comes from.
+struct TurnedQueries {
+  float* data;
+  int of_row, of_head;
 };
 /// To each token's row in the cache.
-void append_latents(const Latents& problem, const CacheRows& latents, cudaStream_t stream);
+void append_latents(const Latents& problem, const CacheRows& latents, const TurnedQueries& turned, cudaStream_t stream);
 /// To row n: what is expanded is not remembered as a latent.  @param latents (N,R+P)
-void make_latents(const Latents& problem, float* latents, cudaStream_t stream);
+void make_latents(const Latents& problem, float* latents, const TurnedQueries& turned, cudaStream_t stream);
 
 /// Keys and values of all heads, expanded from latents, to the cache.
 struct ExpandedAppend {
@@ -49,16 +56,5 @@ struct ExpandedAppend {
   CacheRows keys, values;  ///< rows of H*(plain+P) and H*W
 };
 void append_expanded(const ExpandedAppend& problem, cudaStream_t stream);
-
-/// Turns P numbers of every head in pairs (2i, 2i + 1).
-struct RotatedHeads {
-  const float* from;            ///< head h of row n begins at from + n*from_row + h*from_head
-  float* to;                    ///< likewise; may be the same place
-  int from_row, from_head, to_row, to_head;
-  int heads;
-  RopeRows rope;
-  Tokens tokens;
-};
-void rotate_heads(const RotatedHeads& problem, cudaStream_t stream);
 
 }  // namespace kv::cuda
