@@ -241,14 +241,33 @@ TEST_CASE("linear_heads: every head its own columns and its own weights", "[mode
   const Floats x = random_floats(index_t(rows) * heads * x_step, 9);
   const Buffer<float> device_x = on_device(x);
   Buffer<float> y = poisoned(std::size_t(rows) * heads * y_step);
-  linear_heads(weights.matrix, heads, {device_x.data(), heads * x_step}, {y.data(), heads * y_step},
-               {.rows = rows, .outputs = outputs, .x_step = x_step, .y_step = y_step}, in_order);
+  const HeadGroups groups{.rows = rows, .outputs = outputs, .x_step = x_step, .y_step = y_step};
+  linear_heads(weights.matrix, heads, RowsIn{device_x.data(), heads * x_step}, RowsOut{y.data(), heads * y_step}, groups, in_order);
   Doubles expected(std::size_t(rows) * heads * y_step, missing);
   for (int n = 0; n < rows; ++n)
     for (int h = 0; h < heads; ++h)
       for (int o = 0; o < outputs; ++o)
         expected[(n * heads + h) * y_step + o] = dot(&x[(n * heads + h) * x_step], &weights.values[(h * outputs + o) * inputs], inputs);
   CHECK(difference(y.download(), expected, rows <= few_rows || type == kv::DType::f32 ? f32 : split) == "");
+
+  // Into bf16: the same sums, rounded. Out of bf16: the same sums of what rounding has left.
+  Buffer<bf16> narrow_y(y.size());
+  linear_heads(weights.matrix, heads, RowsIn{device_x.data(), heads * x_step}, Rows<bf16>{narrow_y.data(), heads * y_step}, groups, in_order);
+  const Floats wide = y.download();
+  const std::vector<bf16> narrow = narrow_y.download();
+  for (std::size_t i = 0; i < wide.size(); ++i)
+    if (!std::isnan(wide[i])) CHECK(narrow[i].bits == to_bf16(wide[i]).bits);
+  std::vector<bf16> narrow_x;
+  Floats rounded_x;
+  for (const float value : x) narrow_x.push_back(to_bf16(value)), rounded_x.push_back(to_float(narrow_x.back()));
+  const Buffer<bf16> device_narrow = on_device(narrow_x);
+  const Buffer<float> device_rounded = on_device(rounded_x);
+  Buffer<float> from_narrow = poisoned(y.size()), from_rounded = poisoned(y.size());
+  linear_heads(weights.matrix, heads, Rows<const bf16>{device_narrow.data(), heads * x_step}, RowsOut{from_narrow.data(), heads * y_step}, groups, in_order);
+  linear_heads(weights.matrix, heads, RowsIn{device_rounded.data(), heads * x_step}, RowsOut{from_rounded.data(), heads * y_step}, groups, in_order);
+  const Floats a = from_narrow.download(), b = from_rounded.download();
+  for (std::size_t i = 0; i < a.size(); ++i)
+    if (!std::isnan(b[i])) CHECK(a[i] == Approx(b[i]).epsilon(1e-6).margin(1e-6));
 }
 
 // ---- norms, gathers, elementwise -------------------------------------------------------------------------------------

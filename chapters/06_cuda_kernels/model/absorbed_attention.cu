@@ -41,14 +41,14 @@ void AbsorbedAttentionLayer::queue(const float* x, float* y, const Step& step) {
   const AttendScratch scratch(step, H, 1, R, capacity_);
 
   append_latents(compressed, latents_, {absorbed + R, H * row, row}, step.stream);
-  linear_heads(weights_.into_latents, H, {queries.data, queries.stride}, {absorbed, H * row},
+  linear_heads(weights_.into_latents, H, queries, RowsOut{absorbed, H * row},
                {.rows = N, .outputs = R, .x_step = D, .y_step = row}, step.stream);
   // The scale is that of the heads that were absorbed, not of the R+P numbers; the values are the keys' first R.
   attend({.queries = absorbed, .query_row = H * row, .keys = latents_, .values = latents_, .heads = H, .groups = 1,
           .key_width = row, .value_width = R, .scale = weights_.softmax_factor / std::sqrt(static_cast<float>(D)),
           .tokens = step.tokens, .splits = scratch.splits, .partial = scratch.partial, .lse = scratch.lse, .output = mixed},
          step.stream);
-  linear_heads(weights_.out_of_latents, H, {mixed, H * R}, {lifted, H * W},
+  linear_heads(weights_.out_of_latents, H, RowsIn{mixed, H * R}, RowsOut{lifted, H * W},
                {.rows = N, .outputs = W, .x_step = R, .y_step = W}, step.stream);
   linear(weights_.output, {lifted, H * W}, N, {y, M}, step.stream);
 }

@@ -54,9 +54,9 @@ __device__ Carried load_rows(const Problem& p, const LinearPart& part, int first
     const int e = threadIdx.x + l * threads, n = first_row + e / pairs, i = first + e % pairs * 2;
     carried.pair[l] = {0.0f, 0.0f};
     if (n >= part.rows) continue;
-    const float* row = p.x_row(part, n);
-    if (i < p.weights.columns) carried.pair[l].x = row[i];
-    if (i + 1 < p.weights.columns) carried.pair[l].y = row[i + 1];
+    const auto* row = p.x_row(part, n);
+    if (i < p.weights.columns) carried.pair[l].x = to_float(row[i]);
+    if (i + 1 < p.weights.columns) carried.pair[l].y = to_float(row[i + 1]);
   }
   return carried;
 }
@@ -105,8 +105,8 @@ __device__ inline void multiply(const Slice& slice, int warp_row, int warp_outpu
 // [multiply]
 
 // [gemm]
-template <class Groups, class Store>
-__global__ void __launch_bounds__(threads) kernel(const LinearProblem<bf16, Groups, Store> p) {
+template <class X, class Groups, class Store>
+__global__ void __launch_bounds__(threads) kernel(const LinearProblem<bf16, X, Groups, Store> p) {
   __shared__ __align__(16) Slice slices[2];
   const LinearPart part = p.groups.part(blockIdx.z);
   const int first_row = blockIdx.y * tile, first_output = blockIdx.x * tile;
@@ -141,10 +141,10 @@ __global__ void __launch_bounds__(threads) kernel(const LinearProblem<bf16, Grou
 }
 // [gemm]
 
-template <class Groups, class Store>
-void queue(const LinearProblem<bf16, Groups, Store>& p, int groups, int most_rows, cudaStream_t stream) {
+template <class X, class Groups, class Store>
+void queue(const LinearProblem<bf16, X, Groups, Store>& p, int groups, int most_rows, cudaStream_t stream) {
   const dim3 grid((p.outputs + tile - 1) / tile, (most_rows + tile - 1) / tile, groups);
-  launch({grid, threads, 0, stream}, kernel<Groups, Store>, p);
+  launch({grid, threads, 0, stream}, kernel<X, Groups, Store>, p);
 }
 
 }  // namespace gemm_bf16

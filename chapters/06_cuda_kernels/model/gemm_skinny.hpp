@@ -25,14 +25,15 @@ inline constexpr int ahead = 2;      // slices whose weights are on their way at
 inline constexpr int rows_each = 8;  // of x in one instruction
 
 /// Inputs i ... i+7 of a row; zeros beyond its end, as in W.
-__device__ inline void load_inputs(const float* row, int i, int columns, float (&x)[8]) {
-  if (i + 8 <= columns && reinterpret_cast<std::uintptr_t>(row) % sizeof(float4) == 0) {
-    const float4 first = *reinterpret_cast<const float4*>(row + i), second = *reinterpret_cast<const float4*>(row + i + 4);
+template <class X>
+__device__ void load_inputs(const X* row, int i, int columns, float (&x)[8]) {
+  if (i + 8 <= columns && fours_are_aligned(row)) {
+    const float4 first = load_4(row + i), second = load_4(row + i + 4);
     x[0] = first.x, x[1] = first.y, x[2] = first.z, x[3] = first.w;
     x[4] = second.x, x[5] = second.y, x[6] = second.z, x[7] = second.w;
   } else {
 #pragma unroll
-    for (int v = 0; v < 8; ++v) x[v] = i + v < columns ? row[i + v] : 0.0f;
+    for (int v = 0; v < 8; ++v) x[v] = i + v < columns ? to_float(row[i + v]) : 0.0f;
   }
 }
 
@@ -41,8 +42,8 @@ __device__ inline void load_inputs(const float* row, int i, int columns, float (
 /// of x.
 /// @param i where the lane's eight inputs begin: four for the first instruction, four for the
 /// second
-template <int Tiles>
-__device__ void add_slice(const uint4 (&w)[2], const float* const (&x)[Tiles], int tiles, int i,
+template <int Tiles, class X>
+__device__ void add_slice(const uint4 (&w)[2], const X* const (&x)[Tiles], int tiles, int i,
                           int columns, float (&sums)[Tiles][4]) {
   const std::uint32_t first[4]{w[0].x, w[1].x, w[0].y, w[1].y},
       second[4]{w[0].z, w[1].z, w[0].w, w[1].w};
@@ -66,8 +67,8 @@ __device__ void add_slice(const uint4 (&w)[2], const float* const (&x)[Tiles], i
 // [slice]
 
 /// @tparam Tiles of eight rows; a group may have fewer
-template <int Tiles, class Groups, class Store>
-__global__ void __launch_bounds__(threads) kernel(const LinearProblem<bf16, Groups, Store> p) {
+template <int Tiles, class X, class Groups, class Store>
+__global__ void __launch_bounds__(threads) kernel(const LinearProblem<bf16, X, Groups, Store> p) {
   __shared__ float sums_of_warp[warps][Tiles * rows_each][tile];
   const LinearPart part = p.groups.part(blockIdx.y);
   if (part.rows == 0) return;
@@ -76,7 +77,7 @@ __global__ void __launch_bounds__(threads) kernel(const LinearProblem<bf16, Grou
   const bf16* weights[2];  // rows g and g+8 of the tile, the last one again where there are no more
 #pragma unroll
   for (int i = 0; i < 2; ++i) weights[i] = p.weight_row(part, first_output + g + 8 * i);
-  const float* x[Tiles];
+  const X* x[Tiles];
 #pragma unroll
   for (int t = 0; t < Tiles; ++t) x[t] = p.x_row(part, t * rows_each + g);
 
@@ -106,15 +107,15 @@ __global__ void __launch_bounds__(threads) kernel(const LinearProblem<bf16, Grou
   }
 }
 
-template <int Tiles, class Groups, class Store>
-void launch_tiles(const LinearProblem<bf16, Groups, Store>& p, int groups, cudaStream_t stream) {
-  launch({dim3((p.outputs + tile - 1) / tile, groups), threads, 0, stream}, kernel<Tiles, Groups, Store>, p);
+template <int Tiles, class X, class Groups, class Store>
+void launch_tiles(const LinearProblem<bf16, X, Groups, Store>& p, int groups, cudaStream_t stream) {
+  launch({dim3((p.outputs + tile - 1) / tile, groups), threads, 0, stream}, kernel<Tiles, X, Groups, Store>, p);
 }
 
 inline constexpr int most_rows = 64;
 
-template <class Groups, class Store>
-void queue(const LinearProblem<bf16, Groups, Store>& p, int groups, int rows, cudaStream_t stream) {
+template <class X, class Groups, class Store>
+void queue(const LinearProblem<bf16, X, Groups, Store>& p, int groups, int rows, cudaStream_t stream) {
   if (rows <= 16) return launch_tiles<2>(p, groups, stream);
   if (rows <= 32) return launch_tiles<4>(p, groups, stream);
   launch_tiles<most_rows / rows_each>(p, groups, stream);

@@ -27,10 +27,10 @@ __device__ float weight(const uint4& bytes, int v) {
 }
 
 /// Two rows of W and N rows of x, as a lane sees them.
-template <class W, int N>
+template <class W, class X, int N>
 struct Factors {
   const W* weights[outputs_of_warp];
-  const float* x[N];
+  const X* x[N];
   float sums[outputs_of_warp * N] = {};
 
   // [advance]
@@ -49,7 +49,7 @@ struct Factors {
       for (int n = 0; n < N; ++n)
 #pragma unroll
         for (int v = 0; v < piece<W>; v += 4) {
-          const float4 four = *reinterpret_cast<const float4*>(x[n] + i + a * Step + v);
+          const float4 four = load_4(x[n] + i + a * Step + v);
           const float values[4]{four.x, four.y, four.z, four.w};
 #pragma unroll
           for (int u = 0; u < 4; ++u)
@@ -65,7 +65,7 @@ struct Factors {
     for (int v = 0; v < piece<W> && i + v < columns; ++v)
 #pragma unroll
       for (int n = 0; n < N; ++n) {
-        const float value = x[n][i + v];
+        const float value = to_float(x[n][i + v]);
 #pragma unroll
         for (int o = 0; o < outputs_of_warp; ++o) sums[o * N + n] += to_float(weights[o][i + v]) * value;
       }
@@ -73,18 +73,18 @@ struct Factors {
 };
 
 /// Rows first_row ... of a group, at most N of them, times a warp's rows of W.
-template <int N, class W, class Problem>
-__device__ void multiply(const Problem& p, const LinearPart& part, int first_row, int first_output) {
+template <int N, class W, class X, class Groups, class Store>
+__device__ void multiply(const LinearProblem<W, X, Groups, Store>& p, const LinearPart& part, int first_row, int first_output) {
   constexpr int step = warp_threads * piece<W>, ahead = N == 1 ? 4 : N <= 4 ? 2 : 1;
   const int lane = threadIdx.x % warp_threads;
-  Factors<W, N> rows;
+  Factors<W, X, N> rows;
 #pragma unroll
   for (int o = 0; o < outputs_of_warp; ++o) rows.weights[o] = p.weight_row(part, first_output + o);
   bool aligned = true;
 #pragma unroll
   for (int n = 0; n < N; ++n) {
     rows.x[n] = p.x_row(part, first_row + n);
-    aligned = aligned && reinterpret_cast<std::uintptr_t>(rows.x[n]) % sizeof(float4) == 0;
+    aligned = aligned && fours_are_aligned(rows.x[n]);
   }
   const int columns = p.weights.columns, whole = aligned ? columns : 0;
   int i = lane * piece<W>;
@@ -99,29 +99,29 @@ __device__ void multiply(const Problem& p, const LinearPart& part, int first_row
 
 // [gemv]
 /// Eight rows at a time; an expert that few tokens have chosen does not pay for eight.
-template <class W, class Groups, class Store>
-__global__ void __launch_bounds__(threads) kernel(const LinearProblem<W, Groups, Store> p) {
+template <class W, class X, class Groups, class Store>
+__global__ void __launch_bounds__(threads) kernel(const LinearProblem<W, X, Groups, Store> p) {
   const LinearPart part = p.groups.part(blockIdx.y);
   const int first_output = (blockIdx.x * warps + threadIdx.x / warp_threads) * outputs_of_warp;
   if (first_output >= p.outputs) return;
   for (int first = 0; first < part.rows; first += few_rows) {
     const int rows = part.rows - first;
     if (rows == 1)
-      multiply<1, W>(p, part, first, first_output);
+      multiply<1>(p, part, first, first_output);
     else if (rows == 2)
-      multiply<2, W>(p, part, first, first_output);
+      multiply<2>(p, part, first, first_output);
     else if (rows <= 4)
-      multiply<4, W>(p, part, first, first_output);
+      multiply<4>(p, part, first, first_output);
     else
-      multiply<few_rows, W>(p, part, first, first_output);
+      multiply<few_rows>(p, part, first, first_output);
   }
 }
 // [gemv]
 
-template <class W, class Groups, class Store>
-void queue(const LinearProblem<W, Groups, Store>& p, int groups, cudaStream_t stream) {
+template <class W, class X, class Groups, class Store>
+void queue(const LinearProblem<W, X, Groups, Store>& p, int groups, cudaStream_t stream) {
   const dim3 grid((p.outputs + outputs_of_block - 1) / outputs_of_block, groups);
-  launch({grid, threads, 0, stream}, kernel<W, Groups, Store>, p);
+  launch({grid, threads, 0, stream}, kernel<W, X, Groups, Store>, p);
 }
 
 }  // namespace gemv

@@ -14,26 +14,14 @@ struct PageTables {
   int pages_each;
 };
 
-// [append]
-/// A new row's latent goes to its page, rounded; the row sees itself and all before it.
-__global__ void __launch_bounds__(threads) append_kernel(const float* latents, const Tokens tokens, bf16* pages, const PageTables tables) {
-  const int n = blockIdx.x, position = tokens.positions[n], first_page = tokens.sequences[n] * tables.pages_each;
-  bf16* row = pages + (std::size_t(first_page) * page_tokens + position) * latent_width;  // a sequence's pages lie in order
-  for (int i = threadIdx.x; i < latent_width; i += threads) row[i] = to_bf16(latents[std::size_t(n) * latent_width + i]);
+// [tables]
+/// A new row sees itself and all before it, in its sequence's pages, which lie in order.
+__global__ void __launch_bounds__(threads) tables_kernel(const Tokens tokens, const PageTables tables) {
+  const int n = blockIdx.x, first_page = tokens.sequences[n] * tables.pages_each;
   for (int i = threadIdx.x; i < tables.pages_each; i += threads) tables.table[std::size_t(n) * tables.pages_each + i] = first_page + i;
-  if (threadIdx.x == 0) tables.lengths[n] = position + 1;
+  if (threadIdx.x == 0) tables.lengths[n] = tokens.positions[n] + 1;
 }
-// [append]
-
-__global__ void __launch_bounds__(threads) narrow_kernel(const float* from, bf16* to, std::size_t count) {
-  const std::size_t i = std::size_t(blockIdx.x) * threads + threadIdx.x;
-  if (i < count) to[i] = to_bf16(from[i]);
-}
-__global__ void __launch_bounds__(threads) widen_kernel(const bf16* from, float* to, std::size_t count) {
-  const std::size_t i = std::size_t(blockIdx.x) * threads + threadIdx.x;
-  if (i < count) to[i] = to_float(from[i]);
-}
-unsigned blocks(std::size_t count) { return static_cast<unsigned>((count + threads - 1) / threads); }
+// [tables]
 
 }  // namespace
 
@@ -76,27 +64,24 @@ void LadderAttentionLayer::queue(const float* x, float* y, const Step& step) {
   const int D = static_cast<int>(sizes.key_width()), W = static_cast<int>(sizes.value_width);
   const std::size_t heads = std::size_t(N) * H;
   const auto [queries, compressed] = weights_.down.queue(x, step);
-  float* const latents = step.scratch.take<float>(std::size_t(N) * latent_width);
-  float* const absorbed = step.scratch.take<float>(heads * latent_width);
-  float* const mixed = step.scratch.take<float>(heads * value_width);
+  bf16* const absorbed = step.scratch.take<bf16>(heads * latent_width);
+  bf16* const mixed = step.scratch.take<bf16>(heads * value_width);
   float* const lifted = step.scratch.take<float>(heads * W);
-  bf16* const narrow_queries = step.scratch.take<bf16>(heads * latent_width);
-  bf16* const narrow_mixed = step.scratch.take<bf16>(heads * value_width);
   const PageTables tables{step.scratch.take<int>(N), step.scratch.take<int>(std::size_t(N) * pages_each_), pages_each_};
   MlaDecode decode = problem(N);
-  decode.queries = narrow_queries, decode.output = narrow_mixed;
+  decode.queries = absorbed, decode.output = mixed;
   decode.lengths = tables.lengths, decode.block_table = tables.table;
   decode.lse = step.scratch.take<float>(heads);
   std::byte* const workspace = step.scratch.take<std::byte>(rung_.workspace_bytes(decode, step.multiprocessors));
 
-  make_latents(compressed, latents, {absorbed + value_width, H * latent_width, latent_width}, step.stream);
-  launch({N, threads, 0, step.stream}, append_kernel, latents, step.tokens, pages_.data(), tables);
-  linear_heads(weights_.into_latents, H, {queries.data, queries.stride}, {absorbed, H * latent_width},
+  const std::size_t of_sequence = std::size_t(pages_each_) * page_tokens * latent_width;
+  append_latents(compressed, PagedRows{pages_.data(), of_sequence, latent_width},
+                 {absorbed + value_width, H * latent_width, latent_width}, step.stream);
+  launch({N, threads, 0, step.stream}, tables_kernel, step.tokens, tables);
+  linear_heads(weights_.into_latents, H, queries, Rows<bf16>{absorbed, H * latent_width},
                {.rows = N, .outputs = value_width, .x_step = D, .y_step = latent_width}, step.stream);
-  launch({blocks(heads * latent_width), threads, 0, step.stream}, narrow_kernel, absorbed, narrow_queries, heads * latent_width);
   rung_.launch(decode, {workspace, step.multiprocessors, step.stream});
-  launch({blocks(heads * value_width), threads, 0, step.stream}, widen_kernel, narrow_mixed, mixed, heads * value_width);
-  linear_heads(weights_.out_of_latents, H, {mixed, H * value_width}, {lifted, H * W},
+  linear_heads(weights_.out_of_latents, H, Rows<const bf16>{mixed, H * value_width}, RowsOut{lifted, H * W},
                {.rows = N, .outputs = W, .x_step = value_width, .y_step = W}, step.stream);
   linear(weights_.output, {lifted, H * W}, N, {y, M}, step.stream);
 }
@@ -108,10 +93,9 @@ std::size_t LadderAttentionLayer::scratch_bytes(int rows) const {
   std::size_t workspace = 0;  // of fewer rows it is not less for every rung: the largest counts
   for (int n = 1; n <= rows; n *= 2) workspace = std::max(workspace, rung_.workspace_bytes(problem(n), device_properties().multiprocessors));
   workspace = std::max(workspace, rung_.workspace_bytes(problem(rows), device_properties().multiprocessors));
-  return weights_.down.scratch_bytes(rows) + floats(N * latent_width) + floats(heads * latent_width) + floats(heads * value_width) +
-         floats(heads * weights_.down.sizes.value_width) + Scratch::bytes_for<bf16>(heads * latent_width) +
-         Scratch::bytes_for<bf16>(heads * value_width) + floats(N) + floats(N * pages_each_) + floats(heads) +
-         Scratch::bytes_for<std::byte>(workspace);
+  return weights_.down.scratch_bytes(rows) + Scratch::bytes_for<bf16>(heads * latent_width) +
+         Scratch::bytes_for<bf16>(heads * value_width) + floats(heads * weights_.down.sizes.value_width) + floats(N) +
+         floats(N * pages_each_) + floats(heads) + Scratch::bytes_for<std::byte>(workspace);
 }
 
 }  // namespace kv::cuda

@@ -6,6 +6,8 @@
 ///
 /// Three kinds of layers are one problem here: it falls into groups, each with rows of its own and weights of its own.
 /// Dense: one group. A matrix for each head: a group per head. Experts: a group per expert that somebody has chosen.
+#include <type_traits>
+
 #include "chapters/06_cuda_kernels/model/matrix.hpp"
 
 namespace kv::cuda {
@@ -51,6 +53,11 @@ template <class T>
 struct Rows {
   T* data;
   int stride;
+  template <class U>
+    requires(!std::is_const_v<T> && std::is_same_v<U, const T>)
+  operator Rows<U>() const {
+    return {data, stride};
+  }
 };
 using RowsIn = Rows<const float>;
 using RowsOut = Rows<float>;
@@ -65,6 +72,11 @@ void gated_linear(const Matrix& weights, const RowsIn& x, int rows, const RowsOu
 /// As linear() for every head h: outputs h*outputs ... of W, columns h*x_step ... of x, h*y_step ... of y.
 void linear_heads(const Matrix& weights, int heads, const RowsIn& x, const RowsOut& y, const HeadGroups& groups,
                   cudaStream_t stream);
+/// Into the ladder's number format, and out of it.
+void linear_heads(const Matrix& weights, int heads, const RowsIn& x, const Rows<bf16>& y, const HeadGroups& groups,
+                  cudaStream_t stream);
+void linear_heads(const Matrix& weights, int heads, const Rows<const bf16>& x, const RowsOut& y, const HeadGroups& groups,
+                  cudaStream_t stream);
 /// As linear() for rows sorted by expert, of which at most `most_rows` belong to one, and at most `group_count`
 /// experts are in use.
 void linear_experts(const Matrix& weights, const RowsIn& x, const RowsOut& y, const ExpertGroups& groups, int group_count,
@@ -76,12 +88,13 @@ void gated_linear_experts(const Matrix& weights, const RowsIn& x, const RowsOut&
 // ---- what the kernels take; `most_rows` is the largest number of rows of a group ----
 
 /// Where results go, two neighbours at a time: as they are.
+template <class Y>
 struct Plain {
-  RowsOut y;
+  Rows<Y> y;
   __device__ void store(int n, int o, bool both, float first, float second) const {
-    float* to = y.data + std::size_t(n) * y.stride + o;
-    to[0] = first;
-    if (both) to[1] = second;
+    Y* to = y.data + std::size_t(n) * y.stride + o;
+    cuda::store(to[0], first);
+    if (both) cuda::store(to[1], second);
   }
 };
 
@@ -93,12 +106,24 @@ struct Gated {
   }
 };
 
-template <class W, class Groups, class Store>
+/// Four neighbours, at a multiple of their size.
+__device__ inline float4 load_4(const float* from) { return *reinterpret_cast<const float4*>(from); }
+__device__ inline float4 load_4(const bf16* from) {
+  const uint2 four = *reinterpret_cast<const uint2*>(from);
+  return {__uint_as_float(four.x << 16), __uint_as_float(four.x & 0xffff0000u), __uint_as_float(four.y << 16),
+          __uint_as_float(four.y & 0xffff0000u)};
+}
+template <class X>
+__device__ bool fours_are_aligned(const X* row) {
+  return reinterpret_cast<std::uintptr_t>(row) % (4 * sizeof(X)) == 0;
+}
+
+template <class W, class X, class Groups, class Store>
 struct LinearProblem {
   Weights<W> weights;
   const float* bias;  ///< (weights.rows), or null
   int outputs;        ///< of one group
-  RowsIn x;
+  Rows<const X> x;
   Groups groups;
   Store results;
 
@@ -107,7 +132,7 @@ struct LinearProblem {
     return weights.data + std::size_t(part.first_weight + min(o, outputs - 1)) * weights.stride;
   }
   /// Row n of a part; beyond the last row, the last.
-  __device__ const float* x_row(const LinearPart& part, int n) const {
+  __device__ const X* x_row(const LinearPart& part, int n) const {
     return x.data + std::size_t(groups.x_row(part.first_row + min(n, part.rows - 1))) * x.stride + part.x_column;
   }
   /// Sums o, which is even, and o + 1 of row n, if there are such.

@@ -17,14 +17,14 @@ struct Interleaved {
 };
 
 /// Turns a head to its position, the threads side by side. A thread reads both numbers of a pair before it writes them.
-template <class Pairs>
-__device__ void rotate(const RopeRows& rope, int position, const float* from, float* to, int thread, int threads) {
+template <class Pairs, class T>
+__device__ void rotate(const RopeRows& rope, int position, const float* from, T* to, int thread, int threads) {
   const float* cos = rope.cos + std::size_t(position) * (rope.width / 2);
   const float* sin = rope.sin + std::size_t(position) * (rope.width / 2);
   for (int i = thread; i < rope.width / 2; i += threads) {
     const float a = from[Pairs::first(i, rope.width)], b = from[Pairs::second(i, rope.width)];
-    to[Pairs::first(i, rope.width)] = a * cos[i] - b * sin[i];
-    to[Pairs::second(i, rope.width)] = b * cos[i] + a * sin[i];
+    store(to[Pairs::first(i, rope.width)], a * cos[i] - b * sin[i]);
+    store(to[Pairs::second(i, rope.width)], b * cos[i] + a * sin[i]);
   }
 }
 // [pairs]
@@ -64,9 +64,10 @@ __global__ void __launch_bounds__(warp_threads) append_heads_kernel(const Groupe
 constexpr int latent_threads = 128;
 
 /// Where the latent of row n goes.
+template <class T>
 struct ToCache {
-  CacheRows rows;
-  __device__ float* row(const Tokens& tokens, int n) const { return rows.row(tokens.sequences[n], tokens.positions[n]); }
+  StoredRows<T> rows;
+  __device__ T* row(const Tokens& tokens, int n) const { return rows.row(tokens.sequences[n], tokens.positions[n]); }
 };
 struct ToRow {
   float* data;
@@ -76,8 +77,8 @@ struct ToRow {
 
 // [latents]
 /// For each row one block for the latent, and one for each head's query.
-template <class To>
-__global__ void __launch_bounds__(latent_threads) latents_kernel(const Latents p, const To to, const TurnedQueries turned) {
+template <class To, class T>
+__global__ void __launch_bounds__(latent_threads) latents_kernel(const Latents p, const To to, const TurnedQueries<T> turned) {
   const int n = blockIdx.y, R = p.norm.width, position = p.tokens.positions[n];
   if (blockIdx.x > 0) {
     const int h = blockIdx.x - 1;
@@ -86,19 +87,19 @@ __global__ void __launch_bounds__(latent_threads) latents_kernel(const Latents p
     return;
   }
   const float* from = p.compressed.data + std::size_t(n) * p.compressed.stride;
-  float* row = to.row(p.tokens, n);
+  T* row = to.row(p.tokens, n);
   float squares = 0.0f;
   for (int i = threadIdx.x; i < R; i += latent_threads) squares += from[i] * from[i];
   const float scale = 1.0f / sqrtf(block_sum(squares) / R + p.norm.epsilon);
-  for (int i = threadIdx.x; i < R; i += latent_threads) row[i] = from[i] * scale * p.norm.weight[i];
+  for (int i = threadIdx.x; i < R; i += latent_threads) store(row[i], from[i] * scale * p.norm.weight[i]);
   rotate<Interleaved>(p.rope, position, from + R, row + R, threadIdx.x, latent_threads);
 }
 // [latents]
 
-template <class To>
-void queue_latents(const Latents& p, const To& to, const TurnedQueries& turned, cudaStream_t stream) {
+template <class To, class T>
+void queue_latents(const Latents& p, const To& to, const TurnedQueries<T>& turned, cudaStream_t stream) {
   if (p.tokens.count == 0) return;
-  launch({dim3(1 + p.heads, p.tokens.count), latent_threads, 0, stream}, latents_kernel<To>, p, to, turned);
+  launch({dim3(1 + p.heads, p.tokens.count), latent_threads, 0, stream}, latents_kernel<To, T>, p, to, turned);
 }
 
 constexpr int copy_threads = 128;
@@ -122,11 +123,13 @@ void append_heads(const GroupedAppend& problem, cudaStream_t stream) {
   launch({grid, warp_threads, 0, stream}, append_heads_kernel, problem);
 }
 
-void append_latents(const Latents& problem, const CacheRows& latents, const TurnedQueries& turned, cudaStream_t stream) {
-  queue_latents(problem, ToCache{latents}, turned, stream);
+void append_latents(const Latents& problem, const CacheRows& cache, const TurnedQueries<float>& turned, cudaStream_t stream) {
+  queue_latents(problem, ToCache<float>{cache}, turned, stream);
 }
-
-void make_latents(const Latents& problem, float* latents, const TurnedQueries& turned, cudaStream_t stream) {
+void append_latents(const Latents& problem, const PagedRows& pages, const TurnedQueries<bf16>& turned, cudaStream_t stream) {
+  queue_latents(problem, ToCache<bf16>{pages}, turned, stream);
+}
+void make_latents(const Latents& problem, float* latents, const TurnedQueries<float>& turned, cudaStream_t stream) {
   queue_latents(problem, ToRow{latents, problem.norm.width + problem.rope.width}, turned, stream);
 }
 

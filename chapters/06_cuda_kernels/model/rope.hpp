@@ -38,14 +38,16 @@ struct Latents {
   int heads, head_width;
 };
 /// Where the turned part of a query goes: data + n*of_row + h*of_head. May be where it comes from.
+template <class T>
 struct TurnedQueries {
-  float* data;
+  T* data;
   int of_row, of_head;
 };
-/// To each token's row in the cache.
-void append_latents(const Latents& problem, const CacheRows& latents, const TurnedQueries& turned, cudaStream_t stream);
+/// To each token's row in the cache, in the cache's number format.
+void append_latents(const Latents& problem, const CacheRows& cache, const TurnedQueries<float>& turned, cudaStream_t stream);
+void append_latents(const Latents& problem, const PagedRows& pages, const TurnedQueries<bf16>& turned, cudaStream_t stream);
 /// To row n: what is expanded is not remembered as a latent.  @param latents (N,R+P)
-void make_latents(const Latents& problem, float* latents, const TurnedQueries& turned, cudaStream_t stream);
+void make_latents(const Latents& problem, float* latents, const TurnedQueries<float>& turned, cudaStream_t stream);
 
 /// Keys and values of all heads, expanded from latents, to the cache.
 struct ExpandedAppend {

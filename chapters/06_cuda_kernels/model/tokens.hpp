@@ -12,15 +12,18 @@ struct Tokens {
   int count;                               ///< N
 };
 
-/// Storage of fixed capacity, a row of floats for each token of each sequence.
-struct CacheRows {
-  float* data;
-  std::size_t of_sequence;  ///< floats from one sequence to the next
-  int of_token;             ///< floats from one token to the next
+/// Storage of fixed capacity, a row of numbers for each token of each sequence.
+template <class T>
+struct StoredRows {
+  T* data;
+  std::size_t of_sequence;  ///< numbers from one sequence to the next
+  int of_token;             ///< numbers from one token to the next
 
-  __device__ float* row(int sequence, int position) const {
+  __device__ T* row(int sequence, int position) const {
     return data + sequence * of_sequence + std::size_t(position) * of_token;
   }
 };
+using CacheRows = StoredRows<float>;
+using PagedRows = StoredRows<bf16>;  ///< a sequence's pages lie in order, so they are rows in order
 
 }  // namespace kv::cuda
