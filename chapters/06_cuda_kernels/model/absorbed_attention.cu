@@ -54,12 +54,4 @@ void AbsorbedAttentionLayer::queue(const float* x, float* y, const Step& step) {
 }
 // [queue]
 
-std::size_t AbsorbedAttentionLayer::scratch_bytes(int rows) const {
-  const LatentSizes& sizes = weights_.down.sizes;
-  return weights_.down.scratch_bytes(rows) + Scratch::bytes_for<float>(rows * sizes.heads * sizes.row_width()) +
-         Scratch::bytes_for<float>(rows * sizes.heads * sizes.rank) +
-         Scratch::bytes_for<float>(rows * sizes.heads * sizes.value_width) +
-         AttendScratch::bytes(rows, static_cast<int>(sizes.heads), static_cast<int>(sizes.rank), capacity_);
-}
-
 }  // namespace kv::cuda

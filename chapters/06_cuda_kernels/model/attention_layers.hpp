@@ -12,7 +12,6 @@ struct AttendScratch {
   float *partial = nullptr, *lse = nullptr;
   int splits;
   AttendScratch(const Step& step, int heads, int groups, int value_width, index_t capacity);
-  static std::size_t bytes(int rows, int heads, int value_width, index_t capacity);
 };
 
 /// A prompt goes by tiles where there is a kernel for its heads; all else row by row.
@@ -29,7 +28,6 @@ class GroupedAttentionLayer : public AttentionLayer {
   GroupedAttentionLayer(Weights weights, const RopeRows& rope, const Limits& limits);
   void queue(const float* x, float* y, const Step& step) override;
   std::size_t cache_bytes() const override { return keys_.bytes() + values_.bytes(); }
-  std::size_t scratch_bytes(int rows) const override;
 
  private:
   Weights weights_;
@@ -47,7 +45,6 @@ struct LatentDown {
   LatentSizes sizes;
   RopeRows rope;
 
-  std::size_t scratch_bytes(int rows) const;
   struct Rows {
     RowsOut queries;  ///< (N,H*D), not yet turned
     Latents latents;  ///< not yet normed and turned
@@ -68,7 +65,6 @@ class ExpandedAttentionLayer : public AttentionLayer {
   ExpandedAttentionLayer(Weights weights, const Limits& limits);
   void queue(const float* x, float* y, const Step& step) override;
   std::size_t cache_bytes() const override { return keys_.bytes() + values_.bytes(); }
-  std::size_t scratch_bytes(int rows) const override;
 
  private:
   Weights weights_;
@@ -90,7 +86,6 @@ class AbsorbedAttentionLayer : public AttentionLayer {
   AbsorbedAttentionLayer(Weights weights, const Limits& limits);
   void queue(const float* x, float* y, const Step& step) override;
   std::size_t cache_bytes() const override { return latents_.bytes(); }
-  std::size_t scratch_bytes(int rows) const override;
 
  private:
   Weights weights_;

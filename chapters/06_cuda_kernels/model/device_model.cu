@@ -16,14 +16,6 @@ namespace {
 constexpr int most_rows = 512;       // fed at a time; a longer prompt goes in pieces
 constexpr int most_head_rows = 64;   // whose logits are made at a time
 
-/// What is needed for `rows` rows at a time.
-std::size_t scratch_bytes(const std::vector<DeviceLayer>& layers, int rows) {
-  std::size_t bytes = 0;
-  for (const DeviceLayer& layer : layers)
-    bytes = std::max({bytes, layer.attention->scratch_bytes(rows), layer.feed_forward->scratch_bytes(rows)});
-  return bytes;
-}
-
 std::vector<index_t> all_positions(index_t capacity) {
   std::vector<index_t> positions(capacity);
   for (index_t p = 0; p < capacity; ++p) positions[p] = p;
@@ -45,9 +37,9 @@ class DeviceModel::Runner {
  public:
   explicit Runner(Parts parts)
       : parts_(std::move(parts)), rows_(static_cast<int>(std::min<index_t>(most_rows, parts_.limits.sequences * parts_.limits.capacity))),
-        head_rows_(std::min(rows_, most_head_rows)), scratch_(scratch_bytes(parts_.layers, rows_)), ids_(rows_), sequences_(rows_),
+        head_rows_(std::min(rows_, most_head_rows)), ids_(rows_), sequences_(rows_),
         positions_(rows_), tiles_(rows_), wanted_(head_rows_), next_tokens_(head_rows_), hidden_(rows_ * width()), normed_(rows_ * width()),
-        change_(rows_ * width()), wanted_hidden_(head_rows_ * width()), logits_(head_rows_ * vocabulary()) {}
+        change_(rows_ * width()), wanted_hidden_(head_rows_ * width()), logits_(head_rows_ * vocabulary()), scratch_(scratch_bytes()) {}
 
   Tensor<2> logits(std::span<const NewRow> rows, std::span<const index_t> wanted);
   std::vector<Token> next_tokens(std::span<const NewRow> rows);
@@ -63,7 +55,8 @@ class DeviceModel::Runner {
  private:
   void upload(std::span<const NewRow> rows);
   QueryTiles upload_tiles(std::span<const NewRow> rows);
-  void queue_layers(int rows, const QueryTiles& tiles);
+  std::size_t scratch_bytes();
+  void queue_layers(int rows, const QueryTiles& tiles, Scratch& scratch);
   void queue_head(int wanted);
   void run_decode_step(int rows);
   bool is_decode_step(std::span<const NewRow> rows, std::span<const index_t> wanted) const;
@@ -71,11 +64,11 @@ class DeviceModel::Runner {
   Parts parts_;
   int rows_, head_rows_;
   Stream stream_;
-  Scratch scratch_;
   Buffer<int> ids_, sequences_, positions_;
   Buffer<QueryTile> tiles_;
   Buffer<int> wanted_, next_tokens_;
   Buffer<float> hidden_, normed_, change_, wanted_hidden_, logits_;  // (N,M) three times, (wanted,M), (wanted,V)
+  Scratch scratch_;
   std::map<int, std::unique_ptr<Graph>> decode_steps_;               // by the number of rows
 };
 
@@ -84,10 +77,10 @@ class DeviceModel::Runner {
 // [layers]
 /// x is the residual stream, h a layer's input, d what a layer adds to x. The sum and the next norm
 /// are one kernel.
-void DeviceModel::Runner::queue_layers(int rows, const QueryTiles& tiles) {
+void DeviceModel::Runner::queue_layers(int rows, const QueryTiles& tiles, Scratch& scratch) {
   const Step step{{ids_.data(), sequences_.data(), positions_.data(), rows},
                   tiles,
-                  scratch_,
+                  scratch,
                   device_properties().multiprocessors,
                   stream_.get()};
   float *const x = hidden_.data(), *const h = normed_.data(), *const d = change_.data();
@@ -106,6 +99,14 @@ void DeviceModel::Runner::queue_layers(int rows, const QueryTiles& tiles) {
 }
 // [layers]
 
+/// What the layers take, asked of themselves: their launches are recorded, for ever larger powers of two, and never run.
+std::size_t DeviceModel::Runner::scratch_bytes() {
+  Scratch counted(hidden_.data());
+  for (int rows = 1; rows < 2 * rows_; rows *= 2)
+    Graph(stream_, [&] { queue_layers(std::min(rows, rows_), {nullptr, 0}, counted); });
+  return counted.most();
+}
+
 /// Logits, and the most likely tokens, of the rows that wanted_ names.
 void DeviceModel::Runner::queue_head(int wanted) {
   const int M = static_cast<int>(width()), V = static_cast<int>(vocabulary());
@@ -121,7 +122,7 @@ void DeviceModel::Runner::run_decode_step(int rows) {
   std::unique_ptr<Graph>& graph = decode_steps_[rows];
   if (!graph)
     graph = std::make_unique<Graph>(stream_, [&] {
-      queue_layers(rows, {nullptr, 0});
+      queue_layers(rows, {nullptr, 0}, scratch_);
       queue_head(rows);
     });
   graph->replay(stream_);
@@ -189,7 +190,7 @@ Tensor<2> DeviceModel::Runner::logits(std::span<const NewRow> rows, std::span<co
   for (index_t first = 0; first < rows.size(); first += static_cast<index_t>(rows_)) {
     const index_t count = std::min(rows.size() - first, static_cast<index_t>(rows_));
     upload(rows.subspan(first, count));
-    queue_layers(static_cast<int>(count), upload_tiles(rows.subspan(first, count)));
+    queue_layers(static_cast<int>(count), upload_tiles(rows.subspan(first, count)), scratch_);
     std::vector<std::pair<index_t, int>> here;  // place in the result, row of this piece
     for (index_t i = 0; i < wanted.size(); ++i)
       if (wanted[i] >= first && wanted[i] < first + count) here.push_back({i, static_cast<int>(wanted[i] - first)});

@@ -42,12 +42,4 @@ void ExpandedAttentionLayer::queue(const float* x, float* y, const Step& step) {
 }
 // [queue]
 
-std::size_t ExpandedAttentionLayer::scratch_bytes(int rows) const {
-  const LatentSizes& sizes = weights_.down.sizes;
-  return weights_.down.scratch_bytes(rows) + Scratch::bytes_for<float>(rows * sizes.row_width()) +
-         Scratch::bytes_for<float>(std::size_t(rows) * weights_.latent_up.rows()) +
-         Scratch::bytes_for<float>(rows * sizes.heads * sizes.value_width) +
-         AttendScratch::bytes(rows, static_cast<int>(sizes.heads), static_cast<int>(sizes.value_width), capacity_);
-}
-
 }  // namespace kv::cuda

@@ -43,10 +43,6 @@ void DenseLayer::queue(const float* x, float* y, const Step& step) {
 }
 // [dense]
 
-std::size_t DenseLayer::scratch_bytes(int rows) const {
-  return Scratch::bytes_for<float>(std::size_t(rows) * weights_.width());
-}
-
 MixtureLayer::MixtureLayer(Weights weights)
     : gate_(std::move(weights.gate)), rule_(std::move(weights.rule)), experts_(std::move(weights.experts)),
       bias_(std::span<const float>(rule_.bias.data(), rule_.bias.size())) {
@@ -86,12 +82,5 @@ void MixtureLayer::queue(const float* x, float* y, const Step& step) {
   gather_visits(choices, sorted, outputs, shared, N, K, M, y, step.stream);
 }
 // [mixture]
-
-std::size_t MixtureLayer::scratch_bytes(int rows) const {
-  const std::size_t N = rows, M = gate_.columns(), E = experts(), visits = N * chosen(), F = experts_.width();
-  const auto floats = Scratch::bytes_for<float>;
-  return floats(N * E) + 4 * floats(visits) + floats(E + 1) + floats(E) + floats(visits * F) +
-         floats(visits * M) + floats(N * M) + floats(N) + (shared_ ? shared_->scratch_bytes(rows) : 0);
-}
 
 }  // namespace kv::cuda

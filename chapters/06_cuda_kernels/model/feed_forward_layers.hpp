@@ -22,7 +22,6 @@ class DenseLayer : public FeedForwardLayer {
  public:
   explicit DenseLayer(SwiGlu weights) : weights_(std::move(weights)) {}
   void queue(const float* x, float* y, const Step& step) override;
-  std::size_t scratch_bytes(int rows) const override;
 
  private:
   SwiGlu weights_;
@@ -40,7 +39,6 @@ class MixtureLayer : public FeedForwardLayer {
   };
   explicit MixtureLayer(Weights weights);
   void queue(const float* x, float* y, const Step& step) override;
-  std::size_t scratch_bytes(int rows) const override;
 
  private:
   int experts() const { return static_cast<int>(rule_.experts); }

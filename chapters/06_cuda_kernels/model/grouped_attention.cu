@@ -1,28 +1,15 @@
 #include "chapters/06_cuda_kernels/model/attention_layers.hpp"
 
+#include <bit>
 #include <cmath>
 
 namespace kv::cuda {
 
-namespace {
-
-/// The largest number of splits there can be for so many tokens.
-int most_splits(index_t capacity) { return attend_splits(1, 1, 1, static_cast<int>(capacity), 1 << 20); }
-
-}  // namespace
-
 AttendScratch::AttendScratch(const Step& step, int heads, int groups, int value_width, index_t capacity)
-    : splits(attend_splits(step.rows(), heads, groups, static_cast<int>(capacity), step.multiprocessors)) {
-  if (splits == 1) return;
+    : splits(attend_splits(static_cast<int>(std::bit_ceil(unsigned(step.rows()))), heads, groups, static_cast<int>(capacity), step.multiprocessors)) {
+  if (splits == 1) return;  // as many for a number of rows as for the next power of two: it takes no more than that
   partial = step.scratch.take<float>(std::size_t(step.rows()) * heads * splits * value_width);
   lse = step.scratch.take<float>(std::size_t(step.rows()) * heads * splits);
-}
-
-std::size_t AttendScratch::bytes(int rows, int heads, int value_width, index_t capacity) {
-  // Many rows leave few splits each: rows * splits is bounded by the rows there are plus what fills the GPU twice.
-  constexpr int blocks_that_fill = 2 * 1024;
-  const std::size_t parts = std::size_t(heads) * std::min<std::size_t>(std::size_t(rows) * most_splits(capacity), rows + blocks_that_fill);
-  return Scratch::bytes_for<float>(parts * value_width) + Scratch::bytes_for<float>(parts);
 }
 
 // [choose]
@@ -70,12 +57,5 @@ void GroupedAttentionLayer::queue(const float* x, float* y, const Step& step) {
   linear(weights_.output, {mixed, H * W}, N, {y, M}, step.stream);
 }
 // [queue]
-
-std::size_t GroupedAttentionLayer::scratch_bytes(int rows) const {
-  const index_t H = weights_.sizes.query_heads, W = weights_.sizes.value_width;
-  return Scratch::bytes_for<float>(std::size_t(rows) * weights_.projection.rows()) +
-         Scratch::bytes_for<float>(rows * H * W) +
-         AttendScratch::bytes(rows, static_cast<int>(H), static_cast<int>(W), capacity_);
-}
 
 }  // namespace kv::cuda

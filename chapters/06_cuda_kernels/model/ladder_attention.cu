@@ -87,15 +87,4 @@ void LadderAttentionLayer::queue(const float* x, float* y, const Step& step) {
 }
 // [queue]
 
-std::size_t LadderAttentionLayer::scratch_bytes(int rows) const {
-  const std::size_t N = rows, heads = N * weights_.down.sizes.heads;
-  const auto floats = Scratch::bytes_for<float>;
-  std::size_t workspace = 0;  // of fewer rows it is not less for every rung: the largest counts
-  for (int n = 1; n <= rows; n *= 2) workspace = std::max(workspace, rung_.workspace_bytes(problem(n), device_properties().multiprocessors));
-  workspace = std::max(workspace, rung_.workspace_bytes(problem(rows), device_properties().multiprocessors));
-  return weights_.down.scratch_bytes(rows) + Scratch::bytes_for<bf16>(heads * latent_width) +
-         Scratch::bytes_for<bf16>(heads * value_width) + floats(heads * weights_.down.sizes.value_width) + floats(N) +
-         floats(N * pages_each_) + floats(heads) + Scratch::bytes_for<std::byte>(workspace);
-}
-
 }  // namespace kv::cuda

@@ -19,7 +19,6 @@ class LadderAttentionLayer : public AttentionLayer {
   LadderAttentionLayer(AbsorbedAttentionLayer::Weights weights, const Limits& limits, const Rung& rung);
   void queue(const float* x, float* y, const Step& step) override;
   std::size_t cache_bytes() const override { return pages_.size() * sizeof(bf16); }
-  std::size_t scratch_bytes(int rows) const override;
 
   /// (pages,64,576): sequence s has pages s*pages_each ... in order
   Buffer<bf16>& pages() { return pages_; }

@@ -12,10 +12,6 @@ LatentDown upload_down(const LatentTensors& tensors, const RopeRows& rope) {
           .rope = rope};
 }
 
-std::size_t LatentDown::scratch_bytes(int rows) const {
-  return Scratch::bytes_for<float>(std::size_t(rows) * down.rows()) + Scratch::bytes_for<float>(std::size_t(rows) * query_up.rows());
-}
-
 // [queue]
 LatentDown::Rows LatentDown::queue(const float* x, const Step& step) const {
   const int N = step.rows(), M = down.columns(), width = down.rows();

@@ -14,21 +14,21 @@ namespace kv::cuda {
 /// all layers of a model share it, and a graph finds the same piece at the same address.
 class Scratch {
  public:
-  explicit Scratch(std::size_t bytes) : memory_(bytes) {}
+  /// Only counts: its pieces begin at `nowhere`, and nobody may read or write them.
+  explicit Scratch(void* nowhere) : begin_(static_cast<std::byte*>(nowhere)) {}
+  explicit Scratch(std::size_t bytes) : memory_(bytes), begin_(memory_.data()) {}
 
   /// A piece for as long as the frame that was opened last.  @throws std::logic_error when there is no room
   template <class T>
   T* take(std::size_t count) {
-    T* const piece = reinterpret_cast<T*>(memory_.data() + used_);
-    used_ += bytes_for<T>(count);
-    if (used_ > memory_.size()) throw std::logic_error("scratch: a layer takes more than it has asked for");
+    T* const piece = reinterpret_cast<T*>(begin_ + used_);
+    used_ += (count * sizeof(T) + 255) / 256 * 256;
+    most_ = std::max(most_, used_);
+    if (memory_.size() > 0 && used_ > memory_.size()) throw std::logic_error("scratch: a layer takes more than was counted");
     return piece;
   }
-  /// What take() of as many elements uses up.
-  template <class T>
-  static std::size_t bytes_for(std::size_t count) {
-    return (count * sizeof(T) + 255) / 256 * 256;
-  }
+  /// Bytes that have been in use at a time.
+  std::size_t most() const { return most_; }
 
   /// Gives back what has been taken since.
   class Frame {
@@ -45,7 +45,8 @@ class Scratch {
 
  private:
   Buffer<std::byte> memory_;
-  std::size_t used_ = 0;
+  std::byte* begin_;
+  std::size_t used_ = 0, most_ = 0;
 };
 
 /// One pass over a batch's new rows.
@@ -64,8 +65,6 @@ struct AttentionLayer {
   virtual void queue(const float* x, float* y, const Step& step) = 0;
   /// Bytes allocated for what is remembered.
   virtual std::size_t cache_bytes() const = 0;
-  /// Bytes that queue() takes for up to so many rows.
-  virtual std::size_t scratch_bytes(int rows) const = 0;
   virtual ~AttentionLayer() = default;
 };
 
@@ -73,7 +72,6 @@ struct AttentionLayer {
 struct FeedForwardLayer {
   /// @param x (N,M)  @param y (N,M), other memory
   virtual void queue(const float* x, float* y, const Step& step) = 0;
-  virtual std::size_t scratch_bytes(int rows) const = 0;
   virtual ~FeedForwardLayer() = default;
 };
 
