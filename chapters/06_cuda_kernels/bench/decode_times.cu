@@ -34,7 +34,8 @@ LatentSizes latent_sizes(const ModelShape& s) {
           .value_width = s.value_width, .query_rank = {}};
 }
 
-std::unique_ptr<LadderAttentionLayer> attention(const ModelShape& s, const RopeRows& rope, const Limits& limits, RandomWeights& weights) {
+std::unique_ptr<LadderAttentionLayer> attention(const ModelShape& s, const RopeRows& rope, const std::shared_ptr<StepPages>& step,
+                                                RandomWeights& weights) {
   const LatentSizes sizes = latent_sizes(s);
   auto layer = std::make_unique<LadderAttentionLayer>(
       AbsorbedAttentionLayer::Weights{.down = {.down = weights.matrix(s.heads * sizes.key_width() + sizes.row_width(), s.width),
@@ -47,7 +48,7 @@ std::unique_ptr<LadderAttentionLayer> attention(const ModelShape& s, const RopeR
                                       .out_of_latents = weights.matrix(s.heads * s.value_width, s.rank),
                                       .output = weights.matrix(s.width, s.heads * s.value_width),
                                       .softmax_factor = 1.0f},
-      limits, best_rung());
+      step);
   fill_random(layer->pages().data(), layer->pages().size(), 1.0f, ++weights.seed, nullptr);  // as if it had been filled
   return layer;
 }
@@ -65,10 +66,11 @@ DeviceModel::Parts random_model(const ModelShape& s, const Limits& limits, Rando
   Rope plain;
   for (const double frequency : rope_frequencies(s.rope_width, 10000.0)) plain.frequencies.push_back(static_cast<float>(frequency));
   OwnedRope rope(plain, limits.capacity);
+  const auto step = std::make_shared<StepPages>(s.heads, limits, best_rung());
   std::vector<DeviceLayer> layers;
   for (index_t l = 0; l < s.layers; ++l)
     layers.push_back({.attention_norm = ones(s.width),
-                      .attention = attention(s, rope, limits, weights),
+                      .attention = attention(s, rope, step, weights),
                       .feed_forward_norm = ones(s.width),
                       .feed_forward = feed_forward(s, l < s.dense_layers, weights)});
   return {.rope = std::move(rope),
@@ -76,7 +78,8 @@ DeviceModel::Parts random_model(const ModelShape& s, const Limits& limits, Rando
           .layers = std::move(layers),
           .final_norm = ones(s.width),
           .head = weights.matrix(s.vocabulary, s.width),
-          .limits = limits};
+          .limits = limits,
+          .before = step};
 }
 
 }  // namespace

@@ -38,10 +38,6 @@ __global__ void __launch_bounds__(HeadTile::threads) split_kernel(const MlaDecod
 
 constexpr Cut cut{HeadTile::heads, 2};
 
-std::size_t workspace_bytes(const MlaDecode& problem, int multiprocessors) {
-  return cut.workspace_bytes(problem, multiprocessors);
-}
-
 void run(const MlaDecode& problem, const Resources& resources) {
   run_split(problem, resources, cut, [&](dim3 grid, const SplitWork& work) {
     launch({grid, HeadTile::threads, sizeof(HeadTile), resources.stream}, split_kernel, problem, work);
@@ -57,8 +53,9 @@ Rung split() {
           .removes = "idle multiprocessors",
           .prediction = {Percent{15, 25}, {}},
           .shared_bytes = sizeof(HeadTile),
-          .workspace_bytes = workspace_bytes,
-          .launch = run};
+          .workspace_bytes = split_bytes<cut>,
+          .launch = run,
+          .share_count = split_shares<cut>};
 }
 
 }  // namespace kv::cuda

@@ -83,10 +83,6 @@ __global__ void __launch_bounds__(MmaTile::threads) tensor_cores_kernel(const Ml
 
 constexpr Cut cut{MmaTile::heads, 1};
 
-std::size_t workspace_bytes(const MlaDecode& problem, int multiprocessors) {
-  return cut.workspace_bytes(problem, multiprocessors);
-}
-
 void run(const MlaDecode& problem, const Resources& resources) {
   run_split(problem, resources, cut, [&](dim3 grid, const SplitWork& work) {
     launch({grid, MmaTile::threads, sizeof(Shared), resources.stream}, tensor_cores_kernel, problem, work);
@@ -103,8 +99,9 @@ Rung tensor_cores() {
           .prediction = {Percent{70, 85}, Percent{25, 35}},
           .shared_bytes = sizeof(Shared),
           .rounds_weights = true,
-          .workspace_bytes = workspace_bytes,
-          .launch = run};
+          .workspace_bytes = split_bytes<cut>,
+          .launch = run,
+          .share_count = split_shares<cut>};
 }
 
 }  // namespace kv::cuda

@@ -202,10 +202,6 @@ __global__ void __launch_bounds__(threads, 1)
 
 constexpr Cut cut{warpgroup_heads, 1};
 
-std::size_t workspace_bytes(const MlaDecode& problem, int multiprocessors) {
-  return cut.workspace_bytes(problem, multiprocessors);
-}
-
 void run(const MlaDecode& problem, const Resources& resources) {
   run_split(problem, resources, cut, [&](dim3 grid, const SplitWork& work) {
     if (problem.pages == 0) return;  // all sequences are empty, and a map of nothing cannot be made
@@ -228,8 +224,9 @@ Rung wgmma() {
           .only_there = true,
           .shared_bytes = sizeof(Shared),
           .rounds_weights = true,
-          .workspace_bytes = workspace_bytes,
-          .launch = run};
+          .workspace_bytes = split_bytes<cut>,
+          .launch = run,
+          .share_count = split_shares<cut>};
 }
 
 }  // namespace kv::cuda

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <optional>
 
-#include "chapters/06_cuda_kernels/ladder/mla_decode.hpp"
+#include "chapters/06_cuda_kernels/ladder/schedule.hpp"
 
 namespace kv::cuda {
 
@@ -13,6 +13,7 @@ struct Resources {
   void* workspace;      ///< as many bytes as the rung asks for, aligned to 256, contents of no matter
   int multiprocessors;  ///< the grid of a scheduled rung is made for this many
   cudaStream_t stream = nullptr;
+  const Schedule* schedule = nullptr;  ///< of these lengths, in as many shares as the rung asks for; null: it makes its own
 };
 
 /// Of the roofline, in percent: the longer of the time for the cache's bytes and that for the products' operations,
@@ -41,6 +42,8 @@ struct Rung {
   /// Queues its work on the stream and returns. It does not wait, allocate or look at device memory, so it can be
   /// captured in a CUDA graph. @throws std::invalid_argument, CudaError
   void (*launch)(const MlaDecode& problem, const Resources& resources);
+  /// Shares of a schedule; null: the rung needs none.
+  int (*share_count)(const MlaDecode& problem, int multiprocessors) = nullptr;
 };
 
 Rung naive();

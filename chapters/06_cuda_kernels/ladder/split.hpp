@@ -6,7 +6,6 @@
 /// A share may leave at most two sequences unfinished: its first, begun by the share before, and its last, continued by
 /// the share after. So there are two places for partial results per share, and they depend on nothing else.
 #include "chapters/06_cuda_kernels/ladder/rungs.hpp"
-#include "chapters/06_cuda_kernels/ladder/schedule.hpp"
 #include "chapters/06_cuda_kernels/ladder/sink.hpp"
 
 namespace kv::cuda {
@@ -32,10 +31,17 @@ struct Cut {
     const int blocks = multiprocessors * blocks_each;
     return blocks > tiles(problem) ? blocks / tiles(problem) : 1;
   }
-  std::size_t workspace_bytes(const MlaDecode& problem, int multiprocessors) const {
-    return SplitWork(problem, shares(problem, multiprocessors), nullptr).bytes;
-  }
 };
+
+// For a rung's row of the table.
+template <Cut cut>
+int split_shares(const MlaDecode& problem, int multiprocessors) {
+  return cut.shares(problem, multiprocessors);
+}
+template <Cut cut>
+std::size_t split_bytes(const MlaDecode& problem, int multiprocessors) {
+  return SplitWork(problem, cut.shares(problem, multiprocessors), nullptr).bytes;
+}
 
 /// Where share k leaves what it knows of sequence b, of which it has not read all.
 __device__ inline Partial partial_place(const SplitWork& work, int k, int b, int heads) {
@@ -56,13 +62,16 @@ __device__ void deliver(const MlaDecode& problem, const SplitWork& work, int k, 
     finish(partial_place(work, k, b, problem.heads));
 }
 
-/// Queues the three kernels. @param attend queues the middle one, on a grid (tiles of heads, shares)
+/// Queues the three kernels, or two where the schedule is there. @param attend queues the middle one, on a grid (tiles of heads, shares)
 template <class Attend>
 void run_split(const MlaDecode& problem, const Resources& resources, const Cut& cut, Attend attend) {
   require_fit(problem);
   if (problem.batch == 0) return;
-  const SplitWork work(problem, cut.shares(problem, resources.multiprocessors), resources.workspace);
-  make_schedule(problem.lengths, problem.batch, work.schedule, resources.stream);
+  SplitWork work(problem, cut.shares(problem, resources.multiprocessors), resources.workspace);
+  if (resources.schedule)
+    work.schedule = *resources.schedule;
+  else
+    make_schedule(problem.lengths, problem.batch, work.schedule, resources.stream);
   attend(dim3(cut.tiles(problem), work.schedule.share_count), work);
   combine(problem, work, resources.stream);
 }

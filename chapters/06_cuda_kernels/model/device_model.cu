@@ -83,6 +83,8 @@ void DeviceModel::Runner::queue_layers(int rows, const QueryTiles& tiles, Scratc
                   scratch,
                   device_properties().multiprocessors,
                   stream_.get()};
+  const Scratch::Frame frame(scratch);
+  if (parts_.before) parts_.before->queue(step);
   float *const x = hidden_.data(), *const h = normed_.data(), *const d = change_.data();
   const int M = static_cast<int>(width());
   embed(parts_.embedding, step.tokens, x, step.stream);
@@ -234,10 +236,6 @@ std::size_t DeviceModel::cache_bytes() const { return runner_->cache_bytes(); }
 
 namespace {
 
-/// Who makes a layer's attention.
-using MakeAttention = std::unique_ptr<AttentionLayer> (*)(const LayerTensors& tensors, float norm_epsilon, const RopeRows& rope,
-                                                          const Limits& limits);
-
 std::unique_ptr<AttentionLayer> naive_attention(const LayerTensors& tensors, float norm_epsilon, const RopeRows& rope,
                                                 const Limits& limits) {
   if (const auto* grouped = std::get_if<GroupedTensors>(&tensors.attention))
@@ -245,25 +243,20 @@ std::unique_ptr<AttentionLayer> naive_attention(const LayerTensors& tensors, flo
   return std::make_unique<ExpandedAttentionLayer>(upload_expanded(std::get<LatentTensors>(tensors.attention), rope), limits);
 }
 
-std::unique_ptr<AttentionLayer> absorbed_attention(const LayerTensors& tensors, float, const RopeRows& rope, const Limits& limits) {
-  return std::make_unique<AbsorbedAttentionLayer>(upload_absorbed(std::get<LatentTensors>(tensors.attention), rope), limits);
-}
-
-std::unique_ptr<AttentionLayer> ladder_attention(const LayerTensors& tensors, float, const RopeRows& rope, const Limits& limits) {
-  return std::make_unique<LadderAttentionLayer>(upload_absorbed(std::get<LatentTensors>(tensors.attention), rope), limits, best_rung());
-}
-
 std::unique_ptr<FeedForwardLayer> feed_forward(const LayerTensors& tensors) {
   if (const auto* dense = std::get_if<SwiGluTensors>(&tensors.feed_forward)) return std::make_unique<DenseLayer>(upload(*dense));
   return std::make_unique<MixtureLayer>(upload(std::get<MixtureTensors>(tensors.feed_forward)));
 }
 
-std::unique_ptr<DeviceModel> make_model(const ModelTensors& tensors, const Limits& limits, MakeAttention make_attention) {
+/// @param make_attention of a layer's tensors and the table of angles
+template <class MakeAttention>
+std::unique_ptr<DeviceModel> make_model(const ModelTensors& tensors, const Limits& limits, const MakeAttention& make_attention,
+                                        std::shared_ptr<StepWork> before = nullptr) {
   OwnedRope rope(tensors.rope, limits.capacity);
   std::vector<DeviceLayer> layers;
   for (const LayerTensors& layer : tensors.layers)
     layers.push_back({.attention_norm = {layer.attention_norm, tensors.norm_epsilon},
-                      .attention = make_attention(layer, tensors.norm_epsilon, rope, limits),
+                      .attention = make_attention(layer, RopeRows(rope)),
                       .feed_forward_norm = {layer.feed_forward_norm, tensors.norm_epsilon},
                       .feed_forward = feed_forward(layer)});
   return std::make_unique<DeviceModel>(DeviceModel::Parts{.rope = std::move(rope),
@@ -271,19 +264,31 @@ std::unique_ptr<DeviceModel> make_model(const ModelTensors& tensors, const Limit
                                                           .layers = std::move(layers),
                                                           .final_norm = {tensors.final_norm, tensors.norm_epsilon},
                                                           .head = Matrix{tensors.head},
-                                                          .limits = limits});
+                                                          .limits = limits,
+                                                          .before = std::move(before)});
 }
 
 }  // namespace
 
 std::unique_ptr<DeviceModel> make_naive_model(const ModelTensors& tensors, const Limits& limits) {
-  return make_model(tensors, limits, naive_attention);
+  return make_model(tensors, limits, [&](const LayerTensors& layer, const RopeRows& rope) {
+    return naive_attention(layer, tensors.norm_epsilon, rope, limits);
+  });
 }
 std::unique_ptr<DeviceModel> make_absorbed_model(const ModelTensors& tensors, const Limits& limits) {
-  return make_model(tensors, limits, absorbed_attention);
+  return make_model(tensors, limits, [&](const LayerTensors& layer, const RopeRows& rope) {
+    return std::make_unique<AbsorbedAttentionLayer>(upload_absorbed(std::get<LatentTensors>(layer.attention), rope), limits);
+  });
 }
 std::unique_ptr<DeviceModel> make_ladder_model(const ModelTensors& tensors, const Limits& limits) {
-  return make_model(tensors, limits, ladder_attention);
+  const index_t heads = std::get<LatentTensors>(tensors.layers.at(0).attention).sizes.heads;
+  const auto step = std::make_shared<StepPages>(heads, limits, best_rung());
+  return make_model(
+      tensors, limits,
+      [&](const LayerTensors& layer, const RopeRows& rope) {
+        return std::make_unique<LadderAttentionLayer>(upload_absorbed(std::get<LatentTensors>(layer.attention), rope), step);
+      },
+      step);
 }
 
 }  // namespace kv::cuda

@@ -33,6 +33,7 @@ struct DeviceModel::Parts {
   OwnedNorm final_norm;
   Matrix head;
   Limits limits;
+  std::shared_ptr<StepWork> before = nullptr;  ///< the layers, or none
 };
 
 }  // namespace kv::cuda

@@ -59,6 +59,12 @@ struct Step {
   int rows() const { return tokens.count; }
 };
 
+/// What all layers share in a step, queued before the first.
+struct StepWork {
+  virtual void queue(const Step& step) = 0;
+  virtual ~StepWork() = default;
+};
+
 /// Attention of one layer, with its cache.
 struct AttentionLayer {
   /// Appends the rows to the cache and attends.  @param x (N,M)  @param y (N,M), other memory
