@@ -14,7 +14,6 @@
 #include "chapters/06_cuda_kernels/model/permute.hpp"
 #include "chapters/06_cuda_kernels/model/rope.hpp"
 #include "chapters/06_cuda_kernels/model/sample.hpp"
-#include "chapters/06_cuda_kernels/model/swiglu.hpp"
 #include "common/model/sampler.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/random.hpp"
@@ -219,17 +218,6 @@ TEST_CASE("biases are added to what has been multiplied, part by part", "[model-
   const Floats plain = y.download(), biased = z.download();
   for (int n = 0; n < rows; ++n)
     for (int o = 0; o < 7; ++o) CHECK(biased[n * 8 + o] == plain[n * 8 + o] + (o < 3 ? 0.0f : bias[o - 3]));
-}
-
-TEST_CASE("gate_rows: every row times the sigmoid of its own number", "[model-kernels]") {
-  const int rows = GENERATE(1, 5), M = 131;
-  const Floats gate = random_floats(rows, 9, -4.0f, 4.0f), x = random_floats(rows * M, 10);
-  const Buffer<float> device_gate = on_device(gate);
-  Buffer<float> y = on_device(x);
-  gate_rows(device_gate.data(), rows, M, y.data(), in_order);
-  Doubles expected;
-  for (int i = 0; i < rows * M; ++i) expected.push_back(x[i] / (1.0 + std::exp(-static_cast<double>(gate[i / M]))));
-  CHECK(difference(y.download(), expected, f32) == "");
 }
 
 TEST_CASE("linear_heads: every head its own columns and its own weights", "[model-kernels]") {
@@ -640,6 +628,31 @@ TEST_CASE("route: every published rule chooses as chapter 5 does", "[model-kerne
     }
 }
 
+TEST_CASE("route: shared experts are visited by all, and count what their gate says", "[model-kernels]") {
+  const RoutingRule rule{.scores = RoutingRule::Scores::softmax, .experts = 7, .chosen = 2};
+  const bool gated = GENERATE(false, true);
+  const int N = 5, E = 7, shared = 3, K = 2 + shared;
+  const Floats logits = random_floats(N * (E + 1), 35, -3.0f, 3.0f);
+  Floats without;  // the gate's number
+  for (int n = 0; n < N; ++n) without.insert(without.end(), logits.begin() + n * (E + 1), logits.begin() + n * (E + 1) + E);
+  const Buffer<float> device_logits = on_device(gated ? logits : without), device_without = on_device(without);
+  Buffer<int> experts(N * K), routed(N * 2);
+  Buffer<float> weights = poisoned(N * K), routed_weights = poisoned(N * 2);
+  Router with_shared = router(rule, nullptr, shared);
+  with_shared.logits = gated ? E + 1 : E;
+  route(with_shared, device_logits.data(), N, {experts.data(), weights.data()}, in_order);
+  route(router(rule, nullptr), device_without.data(), N, {routed.data(), routed_weights.data()}, in_order);
+  const std::vector<int> found = experts.download(), chosen = routed.download();
+  const Floats found_weights = weights.download(), chosen_weights = routed_weights.download();
+  for (int n = 0; n < N; ++n)
+    for (int k = 0; k < K; ++k) {
+      CAPTURE(gated, n, k);
+      CHECK(found[n * K + k] == (k < 2 ? chosen[n * 2 + k] : E + k - 2));
+      const double gate = gated ? 1.0 / (1.0 + std::exp(-static_cast<double>(logits[n * (E + 1) + E]))) : 1.0;
+      CHECK(found_weights[n * K + k] == Approx(k < 2 ? chosen_weights[n * 2 + k] : gate).epsilon(1e-6));
+    }
+}
+
 TEST_CASE("route: damaged logits choose somebody and harm nobody", "[model-kernels]") {
   const RoutingRule rule{.scores = RoutingRule::Scores::sigmoid_with_bias, .experts = 12, .chosen = 3, .limit = {4, 2}, .bias = bias(12, 36)};
   const Buffer<float> logits = poisoned(12), device_bias(std::span<const float>(rule.bias.data(), 12));
@@ -672,15 +685,14 @@ TEST_CASE("visits sorted by expert, tokens ascending, and back", "[model-kernels
   CHECK(sorted.token_of_row.download() == token_of_row);
   CHECK(sorted.row_of_visit.download() == row_of_visit);
 
-  const bool with_shared = GENERATE(false, true);
-  const Floats outputs = random_floats(index_t(rows) * K * M, 38), shared = random_floats(index_t(rows) * M, 39);
-  const Buffer<float> device_outputs = on_device(outputs), device_shared = on_device(shared);
+  const Floats outputs = random_floats(index_t(rows) * K * M, 38);
+  const Buffer<float> device_outputs = on_device(outputs);
   Buffer<float> y = poisoned(std::size_t(rows) * M);
-  gather_visits(routing.view(), sorted.view(), device_outputs.data(), with_shared ? device_shared.data() : nullptr, rows, K, M, y.data(), in_order);
+  gather_visits(routing.view(), sorted.view(), device_outputs.data(), rows, K, M, y.data(), in_order);
   Doubles expected;
   for (int n = 0; n < rows; ++n)
     for (int m = 0; m < M; ++m) {
-      double sum = with_shared ? shared[n * M + m] : 0.0;
+      double sum = 0.0;
       for (int k = 0; k < K; ++k) sum += static_cast<double>(routing.weights[n * K + k]) * outputs[row_of_visit[n * K + k] * M + m];
       expected.push_back(sum);
     }

@@ -58,8 +58,8 @@ std::unique_ptr<FeedForwardLayer> feed_forward(const ModelShape& s, bool dense, 
   const RoutingRule rule{.scores = RoutingRule::Scores::softmax, .experts = s.experts, .chosen = s.chosen};
   return std::make_unique<MixtureLayer>(MixtureLayer::Weights{.gate = weights.matrix(s.experts, s.width),
                                                               .rule = rule,
-                                                              .experts = weights.swiglu(s.experts, s.width, s.expert_width),
-                                                              .shared = weights.swiglu(1, s.width, s.shared_experts * s.expert_width)});
+                                                              .experts = weights.swiglu(s.experts + s.shared_experts, s.width, s.expert_width),
+                                                              .shared = static_cast<int>(s.shared_experts)});
 }
 
 DeviceModel::Parts random_model(const ModelShape& s, const Limits& limits, RandomWeights& weights) {

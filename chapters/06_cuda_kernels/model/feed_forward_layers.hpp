@@ -1,8 +1,6 @@
 #pragma once
 /// @file
 /// The feed-forward half on the device: dense, and a mixture of experts.
-#include <optional>
-
 #include "chapters/06_cuda_kernels/model/layer.hpp"
 #include "chapters/06_cuda_kernels/model/permute.hpp"
 #include "chapters/models/model_tensors.hpp"
@@ -27,29 +25,23 @@ class DenseLayer : public FeedForwardLayer {
   SwiGlu weights_;
 };
 
-/// Grouped: each expert multiplies its own rows, and experts that nobody has chosen are not read.
+/// Grouped: each expert multiplies its own rows, and experts that nobody has chosen are not read. A shared expert is some
+/// more of their width, behind the others, that everybody visits.
 class MixtureLayer : public FeedForwardLayer {
  public:
   struct Weights {
-    Matrix gate;  ///< (E,M)
+    Matrix gate;  ///< (E,M), and a row more where a gate says how much the shared expert counts
     RoutingRule rule;
     SwiGlu experts;
-    std::optional<SwiGlu> shared;
-    std::optional<Matrix> shared_gate = {};  ///< (1,M), or none: the shared expert counts in full
+    int shared = 0;  ///< how many of them are pieces of the shared one
   };
   explicit MixtureLayer(Weights weights);
   void queue(const float* x, float* y, const Step& step) override;
 
  private:
-  int experts() const { return static_cast<int>(rule_.experts); }
-  int chosen() const { return static_cast<int>(rule_.chosen); }
-
-  Matrix gate_;
-  RoutingRule rule_;
-  SwiGlu experts_;
-  std::optional<DenseLayer> shared_;
-  std::optional<Matrix> shared_gate_;
+  Weights weights_;
   Buffer<float> bias_;
+  Router router_;
 };
 MixtureLayer::Weights upload(const MixtureTensors& tensors);
 

@@ -57,7 +57,7 @@ constexpr int gather_threads = 128;
 // [gather]
 /// A thread has one column of one token.
 __global__ void __launch_bounds__(gather_threads)
-    gather_kernel(const Choices choices, const int* row_of_visit, const float* outputs, const float* shared, int chosen, int width, float* y) {
+    gather_kernel(const Choices choices, const int* row_of_visit, const float* outputs, int chosen, int width, float* y) {
   const std::size_t n = blockIdx.y;
   const int m = blockIdx.x * gather_threads + threadIdx.x;
   if (m >= width) return;
@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(gather_threads)
 #pragma unroll 8  // what is read does not depend on the sum: eight at a time
   for (int k = 0; k < chosen; ++k)
     sum += choices.weights[n * chosen + k] * outputs[std::size_t(row_of_visit[n * chosen + k]) * width + m];
-  y[n * width + m] = shared ? sum + shared[n * width + m] : sum;
+  y[n * width + m] = sum;
 }
 // [gather]
 
@@ -75,11 +75,11 @@ void sort_by_expert(const Choices& choices, int rows, int chosen, int experts, c
   launch({1, sort_threads, experts * sizeof(int), stream}, sort_kernel, choices.experts, rows * chosen, chosen, experts, permutation);
 }
 
-void gather_visits(const Choices& choices, const Permutation& permutation, const float* outputs, const float* shared,
-                   int rows, int chosen, int width, float* y, cudaStream_t stream) {
+void gather_visits(const Choices& choices, const Permutation& permutation, const float* outputs, int rows, int chosen, int width,
+                   float* y, cudaStream_t stream) {
   if (rows == 0) return;
   const dim3 grid((width + gather_threads - 1) / gather_threads, rows);
-  launch({grid, gather_threads, 0, stream}, gather_kernel, choices, permutation.row_of_visit, outputs, shared, chosen, width, y);
+  launch({grid, gather_threads, 0, stream}, gather_kernel, choices, permutation.row_of_visit, outputs, chosen, width, y);
 }
 
 }  // namespace kv::cuda

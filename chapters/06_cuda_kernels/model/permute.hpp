@@ -17,9 +17,9 @@ struct Permutation {
 /// Counts, sums up the counts, scatters.
 void sort_by_expert(const Choices& choices, int rows, int chosen, int experts, const Permutation& permutation, cudaStream_t stream);
 
-/// y(n,:) = sum over k of weights(n,k) * outputs(row_of_visit(n,k),:), experts ascending, and then shared(n,:).
-/// @param outputs (N*K,M)  @param shared (N,M), or null: no shared expert  @param y (N,M)
-void gather_visits(const Choices& choices, const Permutation& permutation, const float* outputs, const float* shared,
-                   int rows, int chosen, int width, float* y, cudaStream_t stream);
+/// y(n,:) = sum over k of weights(n,k) * outputs(row_of_visit(n,k),:), experts ascending.
+/// @param outputs (N*K,M)  @param y (N,M)
+void gather_visits(const Choices& choices, const Permutation& permutation, const float* outputs, int rows, int chosen, int width,
+                   float* y, cudaStream_t stream);
 
 }  // namespace kv::cuda

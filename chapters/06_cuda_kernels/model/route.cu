@@ -125,12 +125,13 @@ __device__ void make_factors(const Router& r, float* weights) {
 __global__ void __launch_bounds__(warp_threads) route_kernel(const Router r, const float* logits, const Choices choices) {
   const std::size_t n = blockIdx.x;
   const Scores scores(dynamic_shared<float>(), r);
-  make_scores(r, logits + n * r.experts, scores);
+  logits += n * r.logits;
+  make_scores(r, logits, scores);
   limit_groups(r, scores);
   for (int k = 0; k < r.chosen; ++k) take_best(scores.choice, scores.experts, r.experts);
 
-  int* experts = choices.experts + n * r.chosen;
-  float* weights = choices.weights + n * r.chosen;
+  int* experts = choices.experts + n * r.all_chosen();
+  float* weights = choices.weights + n * r.all_chosen();
   for (int first = 0, found = 0; first < r.experts; first += warp_threads) {  // ascending
     const int e = first + threadIdx.x;
     const bool chosen = e < r.experts && scores.experts[e] == taken;
@@ -143,12 +144,16 @@ __global__ void __launch_bounds__(warp_threads) route_kernel(const Router r, con
   }
   __syncwarp();
   if (threadIdx.x == 0) make_factors(r, weights);
+  for (int i = threadIdx.x; i < r.shared; i += warp_threads) {
+    experts[r.chosen + i] = r.experts + i;
+    weights[r.chosen + i] = r.logits > r.experts ? 1.0f / (1.0f + expf(-logits[r.experts])) : 1.0f;
+  }
 }
 // [route]
 
 }  // namespace
 
-Router router(const RoutingRule& rule, const float* bias) {
+Router router(const RoutingRule& rule, const float* bias, int shared) {
   require_published(rule);
   return {.scores = rule.scores,
           .experts = static_cast<int>(rule.experts),
@@ -157,7 +162,9 @@ Router router(const RoutingRule& rule, const float* bias) {
           .kept = static_cast<int>(rule.limit.kept),
           .normalised = rule.normalised,
           .scaling = rule.scaling,
-          .bias = bias};
+          .bias = bias,
+          .shared = shared,
+          .logits = static_cast<int>(rule.experts)};
 }
 
 void route(const Router& router, const float* logits, int rows, const Choices& choices, cudaStream_t stream) {
