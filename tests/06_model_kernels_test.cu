@@ -11,8 +11,8 @@
 #include "chapters/06_cuda_kernels/model/layer.hpp"
 #include "chapters/06_cuda_kernels/model/linear.hpp"
 #include "chapters/06_cuda_kernels/model/norm.hpp"
-#include "chapters/06_cuda_kernels/model/permute.hpp"
 #include "chapters/06_cuda_kernels/model/rope.hpp"
+#include "chapters/06_cuda_kernels/model/route.hpp"
 #include "chapters/06_cuda_kernels/model/sample.hpp"
 #include "common/model/sampler.hpp"
 #include "tests/support/catch.hpp"
@@ -563,26 +563,6 @@ kv::Tensor<1> bias(index_t experts, unsigned seed) {
   return result;
 }
 
-/// Random choices of K of E; the last expert of all is never chosen.
-struct TestRouting {
-  std::vector<int> experts;
-  Floats weights;
-  Buffer<int> device_experts;
-  Buffer<float> device_weights;
-  TestRouting(int rows, int chosen, int count, unsigned seed) : weights(random_floats(index_t(rows) * chosen, seed)) {
-    std::mt19937 random(seed);
-    for (int n = 0; n < rows; ++n) {
-      std::vector<int> all(count - 1);
-      std::iota(all.begin(), all.end(), 0);
-      std::shuffle(all.begin(), all.end(), random);
-      std::sort(all.begin(), all.begin() + chosen);
-      experts.insert(experts.end(), all.begin(), all.begin() + chosen);
-    }
-    device_experts = on_device(experts), device_weights = on_device(weights);
-  }
-  Choices view() { return {device_experts.data(), device_weights.data()}; }
-};
-
 struct TestPermutation {
   Buffer<int> offsets, active, token_of_row, row_of_visit;
   TestPermutation(int visits, int experts)
@@ -590,6 +570,33 @@ struct TestPermutation {
         token_of_row(on_device(std::vector<int>(visits, -9))), row_of_visit(on_device(std::vector<int>(visits, -9))) {}
   Permutation view() { return {offsets.data(), active.data(), token_of_row.data(), row_of_visit.data()}; }
 };
+
+/// What route() makes of some logits.
+struct TestRoute {
+  std::vector<int> experts;
+  Floats weights;
+  Buffer<int> device_experts;
+  Buffer<float> device_weights;
+  TestPermutation sorted;
+  TestRoute(const Router& router, const Floats& logits, int rows)
+      : device_experts(rows * router.all_chosen()), device_weights(poisoned(std::size_t(rows) * router.all_chosen())),
+        sorted(rows * router.all_chosen(), router.all_experts()) {
+    const Buffer<float> device_logits = on_device(logits);
+    Buffer<unsigned> arrived = on_device(std::vector<unsigned>{0});
+    route(router, device_logits.data(), rows, view(), sorted.view(), arrived.data(), in_order);
+    CHECK(arrived.download()[0] == 0);
+    experts = device_experts.download(), weights = device_weights.download();
+  }
+  Choices view() { return {device_experts.data(), device_weights.data()}; }
+};
+
+/// Random choices of K of E; the last expert of all is never chosen.
+TestRoute random_route(int rows, int chosen, int count, unsigned seed) {
+  const RoutingRule rule{.scores = RoutingRule::Scores::softmax_of_chosen, .experts = index_t(count), .chosen = index_t(chosen)};
+  Floats logits = random_floats(index_t(rows) * count, seed);
+  for (int n = 0; n < rows; ++n) logits[n * count + count - 1] = -9.0f;
+  return TestRoute(router(rule, nullptr), logits, rows);
+}
 
 }  // namespace
 
@@ -611,20 +618,14 @@ TEST_CASE("route: every published rule chooses as chapter 5 does", "[model-kerne
   kv::Tensor<2> logits = kv::test::random_tensor<2>({N, E}, 35, -3.0f, 3.0f);
   for (index_t e = 0; e < E; ++e) logits(0, e) = 0.25f;                                 // all equal: the first
   for (index_t e = 0; e < E; ++e) logits(1, e) = static_cast<float>(e % 3);             // many equals
-  const Buffer<float> device_logits(std::span<const float>(logits.data(), logits.size()));
   const Buffer<float> device_bias(std::span<const float>(rule.bias.data(), rule.bias.size()));
-  Buffer<int> experts(N * K);
-  Buffer<float> weights = poisoned(N * K);
-  route(router(rule, rule.bias.size() ? device_bias.data() : nullptr), device_logits.data(), static_cast<int>(N), {experts.data(), weights.data()},
-        in_order);
+  const TestRoute found(router(rule, rule.bias.size() ? device_bias.data() : nullptr), Floats(logits.begin(), logits.end()), static_cast<int>(N));
   const kv::Routing expected = make_router(rule)->route(logits);
-  const std::vector<int> found_experts = experts.download();
-  const Floats found_weights = weights.download();
   for (index_t n = 0; n < N; ++n)
     for (index_t k = 0; k < K; ++k) {
       CAPTURE(n, k);
-      CHECK(found_experts[n * K + k] == static_cast<int>(expected[n][k].expert));
-      CHECK(found_weights[n * K + k] == Approx(expected[n][k].weight).epsilon(1e-5));
+      CHECK(found.experts[n * K + k] == static_cast<int>(expected[n][k].expert));
+      CHECK(found.weights[n * K + k] == Approx(expected[n][k].weight).epsilon(1e-5));
     }
 }
 
@@ -635,40 +636,30 @@ TEST_CASE("route: shared experts are visited by all, and count what their gate s
   const Floats logits = random_floats(N * (E + 1), 35, -3.0f, 3.0f);
   Floats without;  // the gate's number
   for (int n = 0; n < N; ++n) without.insert(without.end(), logits.begin() + n * (E + 1), logits.begin() + n * (E + 1) + E);
-  const Buffer<float> device_logits = on_device(gated ? logits : without), device_without = on_device(without);
-  Buffer<int> experts(N * K), routed(N * 2);
-  Buffer<float> weights = poisoned(N * K), routed_weights = poisoned(N * 2);
   Router with_shared = router(rule, nullptr, shared);
   with_shared.logits = gated ? E + 1 : E;
-  route(with_shared, device_logits.data(), N, {experts.data(), weights.data()}, in_order);
-  route(router(rule, nullptr), device_without.data(), N, {routed.data(), routed_weights.data()}, in_order);
-  const std::vector<int> found = experts.download(), chosen = routed.download();
-  const Floats found_weights = weights.download(), chosen_weights = routed_weights.download();
+  const TestRoute found(with_shared, gated ? logits : without, N), routed(router(rule, nullptr), without, N);
   for (int n = 0; n < N; ++n)
     for (int k = 0; k < K; ++k) {
       CAPTURE(gated, n, k);
-      CHECK(found[n * K + k] == (k < 2 ? chosen[n * 2 + k] : E + k - 2));
+      CHECK(found.experts[n * K + k] == (k < 2 ? routed.experts[n * 2 + k] : E + k - 2));
       const double gate = gated ? 1.0 / (1.0 + std::exp(-static_cast<double>(logits[n * (E + 1) + E]))) : 1.0;
-      CHECK(found_weights[n * K + k] == Approx(k < 2 ? chosen_weights[n * 2 + k] : gate).epsilon(1e-6));
+      CHECK(found.weights[n * K + k] == Approx(k < 2 ? routed.weights[n * 2 + k] : gate).epsilon(1e-6));
     }
 }
 
 TEST_CASE("route: damaged logits choose somebody and harm nobody", "[model-kernels]") {
   const RoutingRule rule{.scores = RoutingRule::Scores::sigmoid_with_bias, .experts = 12, .chosen = 3, .limit = {4, 2}, .bias = bias(12, 36)};
-  const Buffer<float> logits = poisoned(12), device_bias(std::span<const float>(rule.bias.data(), 12));
-  Buffer<int> experts(3);
-  Buffer<float> weights(3);
-  route(router(rule, device_bias.data()), logits.data(), 1, {experts.data(), weights.data()}, in_order);
-  const std::vector<int> found = experts.download();
+  const Buffer<float> device_bias(std::span<const float>(rule.bias.data(), 12));
+  const std::vector<int> found = TestRoute(router(rule, device_bias.data()), Floats(12, missing), 1).experts;
   CHECK((0 <= found[0] && found[0] < found[1] && found[1] < found[2] && found[2] < 12));
 }
 
 TEST_CASE("visits sorted by expert, tokens ascending, and back", "[model-kernels]") {
   const int rows = GENERATE(1, 5, 90), E = GENERATE(5, 300), K = 3, M = 131;
   CAPTURE(rows, E);
-  TestRouting routing(rows, K, E, 37);
-  TestPermutation sorted(rows * K, E);
-  sort_by_expert(routing.view(), rows, K, E, sorted.view(), in_order);
+  TestRoute routing = random_route(rows, K, E, 37);
+  TestPermutation& sorted = routing.sorted;
   std::vector<int> offsets{0}, active, token_of_row, row_of_visit(rows * K);
   for (int e = 0; e < E; ++e) {
     for (int v = 0; v < rows * K; ++v)
@@ -704,9 +695,8 @@ TEST_CASE("linear_experts: every expert its own rows, gathered or in place", "[m
   const kv::DType type = GENERATE(kv::DType::f32, kv::DType::bf16);
   const bool gathered = GENERATE(true, false);
   CAPTURE(rows, name(type), gathered);
-  TestRouting routing(rows, K, E, 40);
-  TestPermutation sorted(rows * K, E);
-  sort_by_expert(routing.view(), rows, K, E, sorted.view(), in_order);
+  TestRoute routing = random_route(rows, K, E, 40);
+  TestPermutation& sorted = routing.sorted;
   const TestMatrix weights(type, E * outputs, inputs, 41);
   const Floats x = random_floats(index_t(rows) * K * inputs, 42);
   const Buffer<float> device_x = on_device(x);

@@ -72,7 +72,8 @@ void DenseLayer::queue(const float* x, float* y, const Step& step) {
 
 MixtureLayer::MixtureLayer(Weights weights)
     : weights_(std::move(weights)), bias_(std::span<const float>(weights_.rule.bias.data(), weights_.rule.bias.size())),
-      router_(router(weights_.rule, bias_.size() ? bias_.data() : nullptr, weights_.shared)) {
+      router_(router(weights_.rule, bias_.size() ? bias_.data() : nullptr, weights_.shared)),
+      arrived_(std::vector<unsigned>{0}) {
   router_.logits = weights_.gate.rows();
 }
 
@@ -91,8 +92,7 @@ void MixtureLayer::queue(const float* x, float* y, const Step& step) {
   const int groups = std::min(E, N * K);  // that can be in use
 
   linear(weights_.gate, {x, M}, N, {logits, router_.logits}, step.stream);
-  route(router_, logits, N, choices, step.stream);
-  sort_by_expert(choices, N, K, E, sorted, step.stream);
+  route(router_, logits, N, choices, sorted, arrived_.data(), step.stream);
   gated_linear_experts(weights_.experts.gate_up, {x, M}, {inner, F},
                        {.active = sorted.active, .offsets = sorted.offsets, .token_of_row = sorted.token_of_row, .outputs = 2 * F},
                        groups, N, step.stream);

@@ -2,7 +2,7 @@
 /// @file
 /// The feed-forward half on the device: dense, and a mixture of experts.
 #include "chapters/06_cuda_kernels/model/layer.hpp"
-#include "chapters/06_cuda_kernels/model/permute.hpp"
+#include "chapters/06_cuda_kernels/model/route.hpp"
 #include "chapters/models/model_tensors.hpp"
 
 namespace kv::cuda {
@@ -42,6 +42,7 @@ class MixtureLayer : public FeedForwardLayer {
   Weights weights_;
   Buffer<float> bias_;
   Router router_;
+  Buffer<unsigned> arrived_;
 };
 MixtureLayer::Weights upload(const MixtureTensors& tensors);
 

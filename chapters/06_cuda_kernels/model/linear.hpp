@@ -34,7 +34,7 @@ struct HeadGroups {
   __device__ int x_row(int row) const { return row; }
 };
 
-/// Rows sorted by expert (see permute.hpp). Groups beyond the experts in use are empty.
+/// Rows sorted by expert (see route.hpp). Groups beyond the experts in use are empty.
 struct ExpertGroups {
   const int* active;         ///< (E), the experts in use, ascending, then -1
   const int* offsets;        ///< (E+1), the first row of every expert

@@ -1,9 +1,13 @@
 #include "chapters/06_cuda_kernels/model/route.hpp"
 
+#include <algorithm>
+
 #include "chapters/06_cuda_kernels/ladder/warp.hpp"
 
 namespace kv::cuda {
 namespace {
+
+constexpr int warps = 16;  // of a block, a token for each
 
 /// What has become of an expert or a group.
 enum Fate : unsigned char { free_to_take, taken, left_out };
@@ -16,7 +20,7 @@ struct Scores {
   __device__ Scores(float* memory, const Router& r)
       : weights(memory), choice(weights + r.experts), groups(choice + r.experts),
         experts(reinterpret_cast<Fate*>(groups + r.groups)), group_fates(experts + r.experts) {}
-  static std::size_t bytes(const Router& r) { return 9 * r.experts + 5 * r.groups; }
+  __host__ __device__ static std::size_t bytes(const Router& r) { return (9 * r.experts + 5 * r.groups + 15) / 16 * 16; }
 };
 
 /// A place and what is there; place `count`: nowhere yet.
@@ -120,11 +124,9 @@ __device__ void make_factors(const Router& r, float* weights) {
 }
 // [factors]
 
-// [route]
-/// One warp for each token.
-__global__ void __launch_bounds__(warp_threads) route_kernel(const Router r, const float* logits, const Choices choices) {
-  const std::size_t n = blockIdx.x;
-  const Scores scores(dynamic_shared<float>(), r);
+// [choose]
+/// The experts of token n, by one warp.
+__device__ void choose(const Router& r, const float* logits, std::size_t n, const Scores& scores, const Choices& choices) {
   logits += n * r.logits;
   make_scores(r, logits, scores);
   limit_groups(r, scores);
@@ -149,7 +151,89 @@ __global__ void __launch_bounds__(warp_threads) route_kernel(const Router r, con
     weights[r.chosen + i] = r.logits > r.experts ? 1.0f / (1.0f + expf(-logits[r.experts])) : 1.0f;
   }
 }
+// [choose]
+
+// [sort]
+/// By one block. Each warp looks through all visits for one expert after the other, 32 at a time, and every lane counts those
+/// before its own. So a token's place among the rows of an expert does not depend on who comes first.
+/// @param counts (E), in the end where the rows of each expert begin
+__device__ void sort_by_expert(const int* chosen_experts, int visits, int chosen, int experts, int* counts, const Permutation& p) {
+  const int warp = threadIdx.y, lane = threadIdx.x;
+  const auto visits_of = [&](int e, int first) {  // one bit for each lane
+    const int v = first + lane;
+    return __ballot_sync(all_lanes, v < visits && chosen_experts[v] == e);
+  };
+  for (int e = warp; e < experts; e += warps) {
+    int count = 0;
+    for (int first = 0; first < visits; first += warp_threads) count += __popc(visits_of(e, first));
+    if (lane == 0) counts[e] = count;
+  }
+  __syncthreads();
+  if (warp == 0) {
+    int rows = 0, used = 0;
+    for (int first = 0; first < experts; first += warp_threads) {
+      const int e = first + lane, count = e < experts ? counts[e] : 0;
+      const int rows_to_here = rows + warp_running_sum(count), used_to_here = used + warp_running_sum(count > 0 ? 1 : 0);
+      if (e < experts) p.offsets[e] = counts[e] = rows_to_here - count;
+      if (count > 0) p.active[used_to_here - 1] = e;
+      rows = __shfl_sync(all_lanes, rows_to_here, warp_threads - 1);
+      used = __shfl_sync(all_lanes, used_to_here, warp_threads - 1);
+    }
+    if (lane == 0) p.offsets[experts] = rows;
+    for (int i = used + lane; i < experts; i += warp_threads) p.active[i] = -1;
+  }
+  __syncthreads();
+  for (int e = warp; e < experts; e += warps) {
+    int row = counts[e];
+    for (int first = 0; first < visits; first += warp_threads) {
+      const unsigned who = visits_of(e, first);
+      if (who >> lane & 1u) {
+        const int v = first + lane, place = row + __popc(who & ((1u << lane) - 1));
+        p.token_of_row[place] = v / chosen;
+        p.row_of_visit[v] = place;
+      }
+      row += __popc(who);
+    }
+  }
+}
+// [sort]
+
 // [route]
+/// A block chooses for 16 tokens. The last one to be through sorts all of them: what others have written can be read then.
+__global__ void __launch_bounds__(warps* warp_threads)
+    route_kernel(const Router r, const float* logits, int rows, const Choices choices, const Permutation p, unsigned* arrived) {
+  __shared__ bool last;
+  const int n = blockIdx.x * warps + threadIdx.y;
+  const Scores scores(dynamic_shared<float>() + threadIdx.y * Scores::bytes(r) / sizeof(float), r);
+  if (n < rows) choose(r, logits, n, scores, choices);
+  __syncthreads();
+  if (threadIdx.x == 0 && threadIdx.y == 0) {
+    __threadfence();
+    last = atomicInc(arrived, gridDim.x - 1) == gridDim.x - 1;  // which makes it 0 again
+    __threadfence();
+  }
+  __syncthreads();
+  if (!last) return;
+  sort_by_expert(choices.experts, rows * r.all_chosen(), r.all_chosen(), r.all_experts(), dynamic_shared<int>(), p);
+}
+// [route]
+
+constexpr int gather_threads = 128;
+
+// [gather]
+/// A thread has one column of one token.
+__global__ void __launch_bounds__(gather_threads)
+    gather_kernel(const Choices choices, const int* row_of_visit, const float* outputs, int chosen, int width, float* y) {
+  const std::size_t n = blockIdx.y;
+  const int m = blockIdx.x * gather_threads + threadIdx.x;
+  if (m >= width) return;
+  float sum = 0.0f;
+#pragma unroll 8  // what is read does not depend on the sum: eight at a time
+  for (int k = 0; k < chosen; ++k)
+    sum += choices.weights[n * chosen + k] * outputs[std::size_t(row_of_visit[n * chosen + k]) * width + m];
+  y[n * width + m] = sum;
+}
+// [gather]
 
 }  // namespace
 
@@ -167,9 +251,19 @@ Router router(const RoutingRule& rule, const float* bias, int shared) {
           .logits = static_cast<int>(rule.experts)};
 }
 
-void route(const Router& router, const float* logits, int rows, const Choices& choices, cudaStream_t stream) {
+void route(const Router& router, const float* logits, int rows, const Choices& choices, const Permutation& permutation,
+           unsigned* arrived, cudaStream_t stream) {
   if (rows == 0) return;
-  launch({rows, warp_threads, Scores::bytes(router), stream}, route_kernel, router, logits, choices);
+  const std::size_t shared = std::max(warps * Scores::bytes(router), router.all_experts() * sizeof(int));
+  launch({(rows + warps - 1) / warps, dim3(warp_threads, warps), shared, stream}, route_kernel, router, logits, rows, choices, permutation,
+         arrived);
+}
+
+void gather_visits(const Choices& choices, const Permutation& permutation, const float* outputs, int rows, int chosen, int width,
+                   float* y, cudaStream_t stream) {
+  if (rows == 0) return;
+  const dim3 grid((width + gather_threads - 1) / gather_threads, rows);
+  launch({grid, gather_threads, 0, stream}, gather_kernel, choices, permutation.row_of_visit, outputs, chosen, width, y);
 }
 
 }  // namespace kv::cuda

@@ -1,6 +1,8 @@
 #pragma once
 /// @file
-/// Who goes where: the K experts of every token, with the factors of their outputs, by the rules of chapter 5.
+/// Who goes where: the K experts of every token, with the factors of their outputs, by the rules of chapter 5. And rows sorted by
+/// expert: every visit of a token to one of its experts becomes a row; the rows of an expert lie together, its tokens ascending.
+/// Nobody adds with atomics to a sum: the order of every sum is fixed.
 #include "chapters/05_mixture_of_experts/routing_rule.hpp"
 #include "common/cuda/device.hpp"
 
@@ -28,7 +30,21 @@ struct Choices {
   float* weights;  ///< (N,K)
 };
 
-/// @param logits (N,router.logits)
-void route(const Router& router, const float* logits, int rows, const Choices& choices, cudaStream_t stream);
+/// The routing turned around.
+struct Permutation {
+  int* offsets;       ///< (E+1), the first row of every expert
+  int* active;        ///< (E), experts that have rows, ascending, then -1
+  int* token_of_row;  ///< (N*K)
+  int* row_of_visit;  ///< (N,K)
+};
+
+/// @param logits (N,router.logits)  @param arrived 0, as it is afterwards: blocks that are through
+void route(const Router& router, const float* logits, int rows, const Choices& choices, const Permutation& permutation,
+           unsigned* arrived, cudaStream_t stream);
+
+/// y(n,:) = sum over k of weights(n,k) * outputs(row_of_visit(n,k),:), experts ascending.
+/// @param outputs (N*K,M)  @param y (N,M)
+void gather_visits(const Choices& choices, const Permutation& permutation, const float* outputs, int rows, int chosen, int width,
+                   float* y, cudaStream_t stream);
 
 }  // namespace kv::cuda
