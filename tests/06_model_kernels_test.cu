@@ -279,7 +279,7 @@ TEST_CASE("rms_norm, with and without the residual sum", "[model-kernels]") {
   CHECK(difference(in_place.download(), expected, f32) == "");
 
   Buffer<float> device_x = on_device(x), y = poisoned(x.size());
-  add_rms_norm(norm, device_x.data(), device_delta.data(), rows, y.data(), in_order);
+  add_rms_norm(norm, device_x.data(), {device_delta.data()}, rows, y.data(), in_order);
   Floats sum(x.size());
   for (std::size_t i = 0; i < x.size(); ++i) sum[i] = x[i] + delta[i];
   CHECK(device_x.download() == sum);
@@ -676,18 +676,25 @@ TEST_CASE("visits sorted by expert, tokens ascending, and back", "[model-kernels
   CHECK(sorted.token_of_row.download() == token_of_row);
   CHECK(sorted.row_of_visit.download() == row_of_visit);
 
-  const Floats outputs = random_floats(index_t(rows) * K * M, 38);
-  const Buffer<float> device_outputs = on_device(outputs);
-  Buffer<float> y = poisoned(std::size_t(rows) * M);
-  gather_visits(routing.view(), sorted.view(), device_outputs.data(), rows, K, M, y.data(), in_order);
-  Doubles expected;
-  for (int n = 0; n < rows; ++n)
+  const Floats outputs = random_floats(index_t(rows) * K * M, 38), before = random_floats(index_t(rows) * M, 39), weight(M, 1.0f);
+  const Buffer<float> device_outputs = on_device(outputs), device_weight = on_device(weight);
+  Buffer<float> x = on_device(before), y = poisoned(x.size());
+  add_rms_norm({device_weight.data(), M, 1e-3f}, x.data(),
+               {.rows = device_outputs.data(), .visits = K, .weights = routing.device_weights.data(), .places = sorted.row_of_visit.data()}, rows,
+               y.data(), in_order);
+  Doubles expected, expected_normed;
+  const Floats after = x.download();
+  for (int n = 0; n < rows; ++n) {
     for (int m = 0; m < M; ++m) {
-      double sum = 0.0;
+      double sum = before[n * M + m];
       for (int k = 0; k < K; ++k) sum += static_cast<double>(routing.weights[n * K + k]) * outputs[row_of_visit[n * K + k] * M + m];
       expected.push_back(sum);
     }
-  CHECK(difference(y.download(), expected, f32) == "");
+    const Doubles row = normed(&after[n * M], M, weight.data(), 1e-3);
+    expected_normed.insert(expected_normed.end(), row.begin(), row.end());
+  }
+  CHECK(difference(after, expected, f32) == "");
+  CHECK(difference(y.download(), expected_normed, f32) == "");
 }
 
 TEST_CASE("linear_experts: every expert its own rows, gathered or in place", "[model-kernels]") {

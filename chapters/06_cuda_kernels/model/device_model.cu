@@ -75,8 +75,8 @@ class DeviceModel::Runner {
 // ---- the list of launches ----
 
 // [layers]
-/// x is the residual stream, h a layer's input, d what a layer adds to x. The sum and the next norm
-/// are one kernel.
+/// x is the residual stream, h a layer's input, d or `change` what it adds to x. The sum and the
+/// next norm are one kernel.
 void DeviceModel::Runner::queue_layers(int rows, const QueryTiles& tiles, Scratch& scratch) {
   const Step step{{ids_.data(), sequences_.data(), positions_.data(), rows},
                   tiles,
@@ -88,16 +88,15 @@ void DeviceModel::Runner::queue_layers(int rows, const QueryTiles& tiles, Scratc
   float *const x = hidden_.data(), *const h = normed_.data(), *const d = change_.data();
   const int M = static_cast<int>(width());
   embed(parts_.embedding, step.tokens, x, step.stream);
+  rms_norm(parts_.layers.front().attention_norm, {x, M}, rows, {h, M}, step.stream);
   for (DeviceLayer& layer : parts_.layers) {
-    if (&layer == &parts_.layers.front())
-      rms_norm(layer.attention_norm, {x, M}, rows, {h, M}, step.stream);
-    else
-      add_rms_norm(layer.attention_norm, x, d, rows, h, step.stream);
+    const OwnedNorm& next = &layer == &parts_.layers.back() ? parts_.final_norm : (&layer + 1)->attention_norm;
     layer.attention->queue(h, d, step);
-    add_rms_norm(layer.feed_forward_norm, x, d, rows, h, step.stream);
-    layer.feed_forward->queue(h, d, step);
+    add_rms_norm(layer.feed_forward_norm, x, {d}, rows, h, step.stream);
+    const Scratch::Frame until_added(scratch);
+    const Change change = layer.feed_forward->queue(h, d, step);
+    add_rms_norm(next, x, change, rows, h, step.stream);
   }
-  add_rms_norm(parts_.final_norm, x, d, rows, h, step.stream);
 }
 // [layers]
 

@@ -61,12 +61,12 @@ MixtureLayer::Weights upload(const MixtureTensors& tensors) {
 }
 
 // [dense]
-void DenseLayer::queue(const float* x, float* y, const Step& step) {
-  const Scratch::Frame frame(step.scratch);
+Change DenseLayer::queue(const float* x, float* y, const Step& step) {
   const int N = step.rows(), M = weights_.gate_up.columns(), F = weights_.width();
   float* const inner = step.scratch.take<float>(std::size_t(N) * F);
   gated_linear(weights_.gate_up, {x, M}, N, {inner, F}, step.stream);
   linear(weights_.down, {inner, F}, N, {y, M}, step.stream);
+  return {y};
 }
 // [dense]
 
@@ -78,8 +78,7 @@ MixtureLayer::MixtureLayer(Weights weights)
 }
 
 // [mixture]
-void MixtureLayer::queue(const float* x, float* y, const Step& step) {
-  const Scratch::Frame frame(step.scratch);
+Change MixtureLayer::queue(const float* x, float*, const Step& step) {
   const int N = step.rows(), M = weights_.gate.columns(), F = weights_.experts.width();
   const int E = router_.all_experts(), K = router_.all_chosen();
   const std::size_t visits = std::size_t(N) * K;
@@ -99,7 +98,7 @@ void MixtureLayer::queue(const float* x, float* y, const Step& step) {
   linear_experts(weights_.experts.down, {inner, F}, {outputs, M},
                  {.active = sorted.active, .offsets = sorted.offsets, .token_of_row = nullptr, .outputs = M}, groups, N,
                  step.stream);
-  gather_visits(choices, sorted, outputs, N, K, M, y, step.stream);
+  return {.rows = outputs, .visits = K, .weights = choices.weights, .places = sorted.row_of_visit};
 }
 // [mixture]
 

@@ -19,7 +19,7 @@ SwiGlu upload(const std::vector<SwiGluTensors>& experts);
 class DenseLayer : public FeedForwardLayer {
  public:
   explicit DenseLayer(SwiGlu weights) : weights_(std::move(weights)) {}
-  void queue(const float* x, float* y, const Step& step) override;
+  Change queue(const float* x, float* y, const Step& step) override;
 
  private:
   SwiGlu weights_;
@@ -36,7 +36,7 @@ class MixtureLayer : public FeedForwardLayer {
     int shared = 0;  ///< how many of them are pieces of the shared one
   };
   explicit MixtureLayer(Weights weights);
-  void queue(const float* x, float* y, const Step& step) override;
+  Change queue(const float* x, float* y, const Step& step) override;
 
  private:
   Weights weights_;

@@ -76,8 +76,9 @@ struct AttentionLayer {
 
 /// Feed-forward half of one layer.
 struct FeedForwardLayer {
-  /// @param x (N,M)  @param y (N,M), other memory
-  virtual void queue(const float* x, float* y, const Step& step) = 0;
+  /// What is returned may lie in scratch memory, which this function takes and the caller gives back.
+  /// @param x (N,M)  @param y (N,M), other memory, for what has no better place
+  virtual Change queue(const float* x, float* y, const Step& step) = 0;
   virtual ~FeedForwardLayer() = default;
 };
 

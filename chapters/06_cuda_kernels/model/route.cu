@@ -218,23 +218,6 @@ __global__ void __launch_bounds__(warps* warp_threads)
 }
 // [route]
 
-constexpr int gather_threads = 128;
-
-// [gather]
-/// A thread has one column of one token.
-__global__ void __launch_bounds__(gather_threads)
-    gather_kernel(const Choices choices, const int* row_of_visit, const float* outputs, int chosen, int width, float* y) {
-  const std::size_t n = blockIdx.y;
-  const int m = blockIdx.x * gather_threads + threadIdx.x;
-  if (m >= width) return;
-  float sum = 0.0f;
-#pragma unroll 8  // what is read does not depend on the sum: eight at a time
-  for (int k = 0; k < chosen; ++k)
-    sum += choices.weights[n * chosen + k] * outputs[std::size_t(row_of_visit[n * chosen + k]) * width + m];
-  y[n * width + m] = sum;
-}
-// [gather]
-
 }  // namespace
 
 Router router(const RoutingRule& rule, const float* bias, int shared) {
@@ -257,13 +240,6 @@ void route(const Router& router, const float* logits, int rows, const Choices& c
   const std::size_t shared = std::max(warps * Scores::bytes(router), router.all_experts() * sizeof(int));
   launch({(rows + warps - 1) / warps, dim3(warp_threads, warps), shared, stream}, route_kernel, router, logits, rows, choices, permutation,
          arrived);
-}
-
-void gather_visits(const Choices& choices, const Permutation& permutation, const float* outputs, int rows, int chosen, int width,
-                   float* y, cudaStream_t stream) {
-  if (rows == 0) return;
-  const dim3 grid((width + gather_threads - 1) / gather_threads, rows);
-  launch({grid, gather_threads, 0, stream}, gather_kernel, choices, permutation.row_of_visit, outputs, chosen, width, y);
 }
 
 }  // namespace kv::cuda

@@ -42,9 +42,4 @@ struct Permutation {
 void route(const Router& router, const float* logits, int rows, const Choices& choices, const Permutation& permutation,
            unsigned* arrived, cudaStream_t stream);
 
-/// y(n,:) = sum over k of weights(n,k) * outputs(row_of_visit(n,k),:), experts ascending.
-/// @param outputs (N*K,M)  @param y (N,M)
-void gather_visits(const Choices& choices, const Permutation& permutation, const float* outputs, int rows, int chosen, int width,
-                   float* y, cudaStream_t stream);
-
 }  // namespace kv::cuda
