@@ -268,6 +268,34 @@ TEST_CASE("latents in bf16 pages, read by the ladder's best rung, against latent
   CHECK_THROWS_AS(plain->next_tokens(std::vector<cuda::NewRow>{{1, 0, 6}, {1, 0, 7}}), std::invalid_argument);
 }
 
+TEST_CASE("exact: next tokens fed back on the device, over the end of a page, and one step at a time", "[cuda-stages]") {
+  const WideLatents model(1, 1);
+  const Limits limits{.sequences = 2, .capacity = 80};
+  const auto make = GENERATE(cuda::make_ladder_model, cuda::make_absorbed_model);
+  const auto at_once = make(model.tensors, limits), by_step = make(model.tensors, limits);
+  std::vector<cuda::NewRow> prompts;
+  const std::vector<Token> tokens = random_tokens(131, model.V, 15);
+  for (index_t t = 0; t < 68; ++t) prompts.push_back({tokens[t], 1, t});
+  for (index_t t = 0; t < 61; ++t) prompts.push_back({tokens[68 + t], 0, t});
+  at_once->logits(prompts, {}), by_step->logits(prompts, {});
+  const std::vector<cuda::NewRow> begin{{tokens[129], 0, 61}, {tokens[130], 1, 68}};  // sequence 0 begins a page in the fourth step
+  const index_t steps = 6;
+  std::vector<Token> expected;
+  std::vector<cuda::NewRow> rows = begin;
+  for (index_t step = 0; step < steps; ++step) {
+    const Tensor<2> logits = by_step->logits(rows, std::vector<index_t>{0, 1});
+    for (index_t n = 0; n < 2; ++n) {
+      expected.push_back(most_likely(row(logits, n)));
+      rows[n].token = expected.back(), ++rows[n].position;
+    }
+  }
+  CHECK(at_once->next_tokens(begin, steps) == expected);
+  const std::vector<index_t> both{0, 1};
+  CHECK(exact(at_once->logits(rows, both), by_step->logits(rows, both)));
+  CHECK_THROWS_AS(at_once->next_tokens(begin, 13), std::invalid_argument);  // sequence 1 has room for 12
+  CHECK(at_once->next_tokens(begin, 12).size() == 24);
+}
+
 TEST_CASE("parts of a CUDA stage cannot be exchanged", "[cuda-stages]") {
   const SmallCheckpoint files;
   const auto error = error_of([&] { make_decoder(files.open(), find_stage("cuda-naive"), {.sequences = 1, .capacity = 4}, feed_forward); });

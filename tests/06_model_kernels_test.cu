@@ -731,11 +731,14 @@ TEST_CASE("most_likely: the CPU's choice, and its way with ties", "[model-kernel
   std::fill(logits.begin() + 2 * V, logits.end(), -INFINITY);       // row 2: all but one are impossible
   logits[2 * V + V / 3] = -1e30f;
   const Buffer<float> device = on_device(logits);
-  Buffer<int> tokens(3);
-  most_likely(device.data(), 3, V, tokens.data(), in_order);
+  Buffer<int> ids(3), positions = on_device(std::vector<int>{4, 0, 7}), tokens = on_device(std::vector<int>(9, -1));
+  const Buffer<int> first_positions = on_device(std::vector<int>{4, 0, 5});  // row 2 has come two steps further
+  most_likely(device.data(), 3, V, {ids.data(), positions.data(), first_positions.data(), tokens.data()}, in_order);
   std::vector<int> expected;
   for (int n = 0; n < 3; ++n) expected.push_back(kv::most_likely({&logits[n * V], static_cast<std::size_t>(V)}));
-  CHECK(tokens.download() == expected);
+  CHECK(ids.download() == expected);
+  CHECK(positions.download() == std::vector<int>{5, 1, 8});
+  CHECK(tokens.download() == std::vector<int>{expected[0], expected[1], -1, -1, -1, -1, -1, -1, expected[2]});
 }
 
 // ---- scratch ---------------------------------------------------------------------------------------------------------

@@ -67,6 +67,7 @@ JsonObject describe(const cuda::ModelShape& shape, const cuda::ModelTime& time, 
       .set("attention", time.attention)
       .set("weight_bytes", time.weight_bytes)
       .set("cache_bytes", time.cache_bytes)
+      .set("steps_together", time.steps_together)
       .set("touched_bytes", time.touched_bytes);
   if (machine.is_cpu) return object.set("ran", true);
   return object.set("milliseconds_per_step", time.milliseconds)

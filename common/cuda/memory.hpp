@@ -74,4 +74,19 @@ class Buffer {
   std::size_t size_ = 0;
 };
 
+/// Host memory that copies in a stream's order may use while the host goes on.
+template <class T>
+class Pinned {
+ public:
+  explicit Pinned(std::size_t size) { check(cudaMallocHost(&data_, size * sizeof(T)), "Pinned"); }
+  ~Pinned() { cudaFreeHost(data_); }
+  Pinned(const Pinned&) = delete;
+  Pinned& operator=(const Pinned&) = delete;
+
+  T* data() { return data_; }
+
+ private:
+  T* data_ = nullptr;
+};
+
 }  // namespace kv::cuda

@@ -86,6 +86,7 @@ struct ModelTime {
   index_t batch, context;
   std::string attention;     ///< whose kernel
   std::size_t weight_bytes, cache_bytes;
+  index_t steps_together;    ///< that the host starts at once; only then it reads tokens
   double touched_bytes;      ///< that a step must read: the cache, and weights; of experts those that are chosen when all are
                              ///< equally likely
   double milliseconds;       ///< of a step

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <ranges>
 
 #include "chapters/06_cuda_kernels/model/attention_layers.hpp"
 #include "chapters/06_cuda_kernels/model/device_model_parts.hpp"
@@ -37,12 +38,12 @@ class DeviceModel::Runner {
  public:
   explicit Runner(Parts parts)
       : parts_(std::move(parts)), rows_(static_cast<int>(std::min<index_t>(most_rows, parts_.limits.sequences * parts_.limits.capacity))),
-        head_rows_(std::min(rows_, most_head_rows)), ids_(rows_), sequences_(rows_),
-        positions_(rows_), tiles_(rows_), wanted_(head_rows_), next_tokens_(head_rows_), hidden_(rows_ * width()), normed_(rows_ * width()),
+        head_rows_(std::min(rows_, most_head_rows)), told_(4 * rows_), heard_(4 * rows_),
+        tiles_(rows_), chosen_(head_rows_ * parts_.limits.capacity), hidden_(rows_ * width()), normed_(rows_ * width()),
         change_(rows_ * width()), wanted_hidden_(head_rows_ * width()), logits_(head_rows_ * vocabulary()), scratch_(scratch_bytes()) {}
 
   Tensor<2> logits(std::span<const NewRow> rows, std::span<const index_t> wanted);
-  std::vector<Token> next_tokens(std::span<const NewRow> rows);
+  std::vector<Token> next_tokens(std::span<const NewRow> rows, index_t steps);
 
   index_t width() const { return static_cast<index_t>(parts_.embedding.columns()); }
   index_t vocabulary() const { return static_cast<index_t>(parts_.head.rows()); }
@@ -53,20 +54,23 @@ class DeviceModel::Runner {
   }
 
  private:
-  void upload(std::span<const NewRow> rows);
+  Tokens tokens(int rows) { return {heard_.data(), heard_.data() + rows, heard_.data() + 2 * rows, rows}; }
+  void tell(std::span<const NewRow> rows, std::span<const int> more);
+  bool begin_decode_step(std::span<const NewRow> rows);
+  void feed(std::span<const NewRow> rows, index_t first, std::span<const index_t> wanted, Tensor<2>& result);
   QueryTiles upload_tiles(std::span<const NewRow> rows);
   std::size_t scratch_bytes();
   void queue_layers(int rows, const QueryTiles& tiles, Scratch& scratch);
-  void queue_head(int wanted);
+  void queue_head(const float* x, int rows);
   void run_decode_step(int rows);
-  bool is_decode_step(std::span<const NewRow> rows, std::span<const index_t> wanted) const;
 
   Parts parts_;
   int rows_, head_rows_;
   Stream stream_;
-  Buffer<int> ids_, sequences_, positions_;
+  Pinned<int> told_;   // ids, sequences, positions of N rows, and N numbers more: what a step is told in one copy
+  Buffer<int> heard_;
   Buffer<QueryTile> tiles_;
-  Buffer<int> wanted_, next_tokens_;
+  Buffer<int> chosen_;  // (steps,N)
   Buffer<float> hidden_, normed_, change_, wanted_hidden_, logits_;  // (N,M) three times, (wanted,M), (wanted,V)
   Scratch scratch_;
   std::map<int, std::unique_ptr<Graph>> decode_steps_;               // by the number of rows
@@ -78,7 +82,7 @@ class DeviceModel::Runner {
 /// x is the residual stream, h a layer's input, d or `change` what it adds to x. The sum and the
 /// next norm are one kernel.
 void DeviceModel::Runner::queue_layers(int rows, const QueryTiles& tiles, Scratch& scratch) {
-  const Step step{{ids_.data(), sequences_.data(), positions_.data(), rows},
+  const Step step{tokens(rows),
                   tiles,
                   scratch,
                   device_properties().multiprocessors,
@@ -108,12 +112,8 @@ std::size_t DeviceModel::Runner::scratch_bytes() {
   return counted.most();
 }
 
-/// Logits, and the most likely tokens, of the rows that wanted_ names.
-void DeviceModel::Runner::queue_head(int wanted) {
-  const int M = static_cast<int>(width()), V = static_cast<int>(vocabulary());
-  gather_rows(normed_.data(), M, wanted_.data(), wanted, wanted_hidden_.data(), stream_.get());
-  linear(parts_.head, {wanted_hidden_.data(), M}, wanted, {logits_.data(), V}, stream_.get());
-  most_likely(logits_.data(), wanted, V, next_tokens_.data(), stream_.get());
+void DeviceModel::Runner::queue_head(const float* x, int rows) {
+  linear(parts_.head, {x, static_cast<int>(width())}, rows, {logits_.data(), static_cast<int>(vocabulary())}, stream_.get());
 }
 
 // [graph]
@@ -124,7 +124,10 @@ void DeviceModel::Runner::run_decode_step(int rows) {
   if (!graph)
     graph = std::make_unique<Graph>(stream_, [&] {
       queue_layers(rows, {nullptr, 0}, scratch_);
-      queue_head(rows);
+      queue_head(normed_.data(), rows);
+      int *const ids = heard_.data(), *const positions = ids + 2 * rows;
+      most_likely(logits_.data(), rows, static_cast<int>(vocabulary()), {ids, positions, positions + rows, chosen_.data()},
+                  stream_.get());
     });
   graph->replay(stream_);
 }
@@ -132,17 +135,26 @@ void DeviceModel::Runner::run_decode_step(int rows) {
 
 // ---- between host and device ----
 
-void DeviceModel::Runner::upload(std::span<const NewRow> rows) {
-  std::vector<int> ids, sequences, positions;
+void DeviceModel::Runner::tell(std::span<const NewRow> rows, std::span<const int> more) {
+  stream_.synchronize();  // nobody reads the old ones any more
+  int* to = told_.data();
+  for (const NewRow& row : rows) *to++ = row.token;
+  for (const NewRow& row : rows) *to++ = static_cast<int>(row.sequence);
+  for (const NewRow& row : rows) *to++ = static_cast<int>(row.position);
+  to = std::ranges::copy(more, to).out;
+  heard_.upload({told_.data(), to}, stream_.get());
+}
+
+/// Tells the rows if they are one for each sequence.
+bool DeviceModel::Runner::begin_decode_step(std::span<const NewRow> rows) {
+  if (rows.empty() || rows.size() > static_cast<index_t>(head_rows_)) return false;
+  std::vector<int> positions;
   for (const NewRow& row : rows) {
-    ids.push_back(row.token);
-    sequences.push_back(static_cast<int>(row.sequence));
+    if (std::ranges::count(rows, row.sequence, &NewRow::sequence) > 1) return false;
     positions.push_back(static_cast<int>(row.position));
   }
-  stream_.synchronize();  // nobody reads the old ones any more
-  ids_.upload(std::span<const int>(ids));
-  sequences_.upload(std::span<const int>(sequences));
-  positions_.upload(std::span<const int>(positions));
+  tell(rows, positions);
+  return true;
 }
 
 /// The batch in tiles; none when they would be nearly empty.
@@ -160,65 +172,50 @@ QueryTiles DeviceModel::Runner::upload_tiles(std::span<const NewRow> rows) {
   return {tiles_.data(), static_cast<int>(tiles.size())};
 }
 
-/// One row for each sequence, and all logits wanted, in order.
-bool DeviceModel::Runner::is_decode_step(std::span<const NewRow> rows, std::span<const index_t> wanted) const {
-  if (rows.size() > static_cast<index_t>(head_rows_) || rows.size() != wanted.size()) return false;
-  std::vector<index_t> sequences;
-  for (index_t i = 0; i < rows.size(); ++i) {
-    if (wanted[i] != i || std::ranges::find(sequences, rows[i].sequence) != sequences.end()) return false;
-    sequences.push_back(rows[i].sequence);
+/// Rows first ... of a batch, and the logits of those among them that are wanted.
+void DeviceModel::Runner::feed(std::span<const NewRow> rows, index_t first, std::span<const index_t> wanted, Tensor<2>& result) {
+  const int M = static_cast<int>(width()), N = static_cast<int>(rows.size());
+  std::vector<int> places;
+  for (int n = 0; n < N; ++n)
+    if (std::ranges::find(wanted, first + static_cast<index_t>(n)) != wanted.end()) places.push_back(n);
+  tell(rows, places);
+  queue_layers(N, upload_tiles(rows), scratch_);
+  for (std::size_t i = 0; i < places.size(); i += head_rows_) {
+    const std::size_t count = std::min<std::size_t>(head_rows_, places.size() - i);
+    gather_rows(normed_.data(), M, heard_.data() + 3 * N + i, static_cast<int>(count), wanted_hidden_.data(), stream_.get());
+    queue_head(wanted_hidden_.data(), static_cast<int>(count));
+    Tensor<2> logits = kv::empty<2>({count, vocabulary()});
+    logits_.download({logits.data(), logits.size()}, stream_.get());
+    stream_.synchronize();
+    for (index_t w = 0; w < wanted.size(); ++w)
+      for (index_t k = 0; k < count; ++k)
+        if (wanted[w] == first + static_cast<index_t>(places[i + k])) std::ranges::copy(row(logits, k), row(result, w).begin());
   }
-  return !rows.empty();
 }
 
 Tensor<2> DeviceModel::Runner::logits(std::span<const NewRow> rows, std::span<const index_t> wanted) {
   Tensor<2> result = kv::empty<2>({wanted.size(), vocabulary()});
-  const auto take = [&](index_t first, index_t count) {
-    logits_.download({result.data() + first * vocabulary(), count * vocabulary()}, stream_.get());
-    stream_.synchronize();
-  };
-  const auto upload_wanted = [&](const std::vector<int>& places) {
-    stream_.synchronize();
-    wanted_.upload(std::span<const int>(places));
-  };
-  if (is_decode_step(rows, wanted)) {
-    upload(rows);
-    upload_wanted({wanted.begin(), wanted.end()});
+  if (std::ranges::equal(wanted, std::views::iota(index_t{0}, rows.size())) && begin_decode_step(rows)) {
     run_decode_step(static_cast<int>(rows.size()));
-    take(0, wanted.size());
-    return result;
-  }
-  for (index_t first = 0; first < rows.size(); first += static_cast<index_t>(rows_)) {
-    const index_t count = std::min(rows.size() - first, static_cast<index_t>(rows_));
-    upload(rows.subspan(first, count));
-    queue_layers(static_cast<int>(count), upload_tiles(rows.subspan(first, count)), scratch_);
-    std::vector<std::pair<index_t, int>> here;  // place in the result, row of this piece
-    for (index_t i = 0; i < wanted.size(); ++i)
-      if (wanted[i] >= first && wanted[i] < first + count) here.push_back({i, static_cast<int>(wanted[i] - first)});
-    for (index_t i = 0; i < here.size();) {
-      std::vector<int> places;  // as many as follow one another in the result
-      const index_t start = i;
-      while (i < here.size() && places.size() < static_cast<index_t>(head_rows_) && here[i].first == here[start].first + places.size())
-        places.push_back(here[i++].second);
-      upload_wanted(places);
-      queue_head(static_cast<int>(places.size()));
-      take(here[start].first, places.size());
-    }
+    logits_.download({result.data(), result.size()}, stream_.get());
+  } else {
+    for (index_t first = 0; first < rows.size(); first += static_cast<index_t>(rows_))
+      feed(rows.subspan(first, std::min(rows.size() - first, static_cast<index_t>(rows_))), first, wanted, result);
   }
   stream_.synchronize();
   return result;
 }
 
-std::vector<Token> DeviceModel::Runner::next_tokens(std::span<const NewRow> rows) {
-  std::vector<index_t> wanted(rows.size());
-  for (index_t i = 0; i < rows.size(); ++i) wanted[i] = i;
-  if (!is_decode_step(rows, wanted))
+std::vector<Token> DeviceModel::Runner::next_tokens(std::span<const NewRow> rows, index_t steps) {
+  for (const NewRow& row : rows)
+    if (steps < 1 || row.position + steps > parts_.limits.capacity)
+      throw std::invalid_argument("next_tokens: " + std::to_string(steps) + " steps from position " + std::to_string(row.position) +
+                                  " on; the capacity is " + std::to_string(parts_.limits.capacity));
+  if (!begin_decode_step(rows))
     throw std::invalid_argument("next_tokens: needs 1 to " + std::to_string(head_rows_) + " rows, of different sequences");
-  upload(rows);
-  wanted_.upload(std::span<const int>(std::vector<int>(wanted.begin(), wanted.end())));
-  run_decode_step(static_cast<int>(rows.size()));
-  std::vector<Token> tokens(rows.size());
-  next_tokens_.download(std::span<int>(tokens), stream_.get());
+  for (index_t step = 0; step < steps; ++step) run_decode_step(static_cast<int>(rows.size()));
+  std::vector<Token> tokens(steps * rows.size());
+  chosen_.download(std::span<int>(tokens), stream_.get());
   stream_.synchronize();
   return tokens;
 }
@@ -227,7 +224,7 @@ DeviceModel::DeviceModel(Parts parts) : runner_(std::make_unique<Runner>(std::mo
 DeviceModel::~DeviceModel() = default;
 
 Tensor<2> DeviceModel::logits(std::span<const NewRow> rows, std::span<const index_t> wanted) { return runner_->logits(rows, wanted); }
-std::vector<Token> DeviceModel::next_tokens(std::span<const NewRow> rows) { return runner_->next_tokens(rows); }
+std::vector<Token> DeviceModel::next_tokens(std::span<const NewRow> rows, index_t steps) { return runner_->next_tokens(rows, steps); }
 index_t DeviceModel::vocabulary() const { return runner_->vocabulary(); }
 std::size_t DeviceModel::cache_bytes() const { return runner_->cache_bytes(); }
 

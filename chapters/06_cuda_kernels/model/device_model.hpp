@@ -30,8 +30,9 @@ class DeviceModel {
   /// @throws CudaError
   Tensor<2> logits(std::span<const NewRow> rows, std::span<const index_t> wanted);
 
-  /// Feeds one row for each of some sequences and draws their next tokens on the device: the most likely ones.
-  std::vector<Token> next_tokens(std::span<const NewRow> rows);
+  /// Feeds one row for each of some sequences, then `steps` - 1 times their next tokens, the most likely ones, without the host.
+  /// @return (steps,N)  @throws std::invalid_argument for other rows, and where a sequence has no room; CudaError
+  std::vector<Token> next_tokens(std::span<const NewRow> rows, index_t steps = 1);
 
   index_t vocabulary() const;
   /// Bytes allocated for what is remembered.

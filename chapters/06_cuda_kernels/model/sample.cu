@@ -35,16 +35,22 @@ __device__ Best largest(const float* row, int count) {
   for (int w = 0; w < warps && threadIdx.x == 0; ++w) best = better(best, of_warp[w]);
   return best;
 }
-__global__ void __launch_bounds__(threads) most_likely_kernel(const float* logits, int vocabulary, int* tokens) {
-  const Best best = largest(logits + std::size_t(blockIdx.x) * vocabulary, vocabulary);
-  if (threadIdx.x == 0) tokens[blockIdx.x] = best.token;
+
+// [next]
+__global__ void __launch_bounds__(threads) most_likely_kernel(const float* logits, int vocabulary, const NextRows next) {
+  const int n = blockIdx.x;
+  const Best best = largest(logits + std::size_t(n) * vocabulary, vocabulary);
+  if (threadIdx.x != 0) return;
+  next.tokens[std::size_t(next.positions[n] - next.first_positions[n]) * gridDim.x + n] = next.ids[n] = best.token;
+  ++next.positions[n];
 }
+// [next]
 
 }  // namespace
 
-void most_likely(const float* logits, int rows, int vocabulary, int* tokens, cudaStream_t stream) {
+void most_likely(const float* logits, int rows, int vocabulary, const NextRows& next, cudaStream_t stream) {
   if (rows == 0) return;
-  launch({rows, threads, 0, stream}, most_likely_kernel, logits, vocabulary, tokens);
+  launch({rows, threads, 0, stream}, most_likely_kernel, logits, vocabulary, next);
 }
 
 }  // namespace kv::cuda

@@ -1,12 +1,18 @@
 #pragma once
 /// @file
-/// The next token, chosen where the logits are: four bytes leave the device instead of a row of logits.
+/// The next token, chosen where the logits are: it stays on the device, where the next step reads it.
 #include "common/cuda/device.hpp"
 
 namespace kv::cuda {
 
-/// The most likely token of each row; of equals the one with the smallest id.
-/// @param logits (N,V)  @param tokens (N)
-void most_likely(const float* logits, int rows, int vocabulary, int* tokens, cudaStream_t stream);
+/// Where a step leaves what the next one begins with.
+struct NextRows {
+  int *ids, *positions;        ///< (N), of this step, then of the next
+  const int* first_positions;  ///< (N), of the first of these steps
+  int* tokens;                 ///< (steps,N), all that were chosen
+};
+
+/// The most likely token of each row becomes the row's next; of equals the one with the smallest id.  @param logits (N,V)
+void most_likely(const float* logits, int rows, int vocabulary, const NextRows& next, cudaStream_t stream);
 
 }  // namespace kv::cuda

@@ -217,11 +217,12 @@ std::string traffic_table(const std::vector<Measured>& runs) {
 std::string decode_table(const std::vector<Measured>& runs) {
   std::string text = "| device | sequences | context | step, ms | tokens/s | bytes that it must read, GB | share of the bandwidth's limit |\n"
                      "| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n";
-  std::string circumstances;
+  std::string circumstances, ids = "token ids in and out of the host in every step";
   for (const Measured& run : runs) {
     const Json rows = run.report.at("benchmark").at("decode");
     for (index_t i = 0; i < rows.length(); ++i) {
       const Json row = rows.at(i);
+      if (row.has("steps_together")) ids = "the host reads tokens every " + std::to_string(row.at("steps_together").integer()) + " steps";
       if (!row.has("floor_share")) continue;
       text += "| " + run.device + " | " + std::to_string(row.at("batch").integer()) + " | " + std::to_string(row.at("context").integer()) + " | " +
               decimal(row.at("milliseconds_per_step").number(), 2) + " | " + decimal(row.at("tokens_per_s").number(), 0) + " | " +
@@ -230,8 +231,8 @@ std::string decode_table(const std::vector<Measured>& runs) {
     circumstances += " Measured on " + run.circumstances + ".";
   }
   if (runs.empty()) circumstances = " No GPU has run it yet.";
-  return text + "\n<div class=\"measured\">A model of DeepSeek-V2-Lite's shapes with random bf16 weights, stage cuda-absorbed, token ids in and out of the "
-                "host in every step. Bytes: of the experts those that are chosen when all are equally likely." + circumstances + "</div>\n";
+  return text + "\n<div class=\"measured\">A model of DeepSeek-V2-Lite's shapes with random bf16 weights, stage cuda-absorbed, " + ids +
+         ". Bytes: of the experts those that are chosen when all are equally likely." + circumstances + "</div>\n";
 }
 
 void write(const fs::path& file, const std::string& text) {
