@@ -135,20 +135,25 @@ __global__ void __launch_bounds__(threads) attend_kernel(const Attend p) {
 // [attend]
 
 // [combine]
-/// A part's weight is the share of its exponentials in the sum of all: a softmax over the log-sum-exps.
+/// A part's weight is the share of its exponentials in the sum of all: a softmax over the log-sum-exps, which one warp takes.
 __global__ void __launch_bounds__(threads) combine_kernel(const Attend p) {
+  float* const weights = dynamic_shared<float>();  // (splits)
   const std::size_t head = std::size_t(blockIdx.y) * p.heads + blockIdx.x;
   const float* lse = p.lse + head * p.splits;
+  if (threadIdx.x < warp_threads) {
+    float top = -INFINITY, sum = 0.0f;
+    for (int k = threadIdx.x; k < p.splits; k += warp_threads) top = fmaxf(top, lse[k]);
+    top = warp_max(top);  // of the first split, which has tokens, at least
+    for (int k = threadIdx.x; k < p.splits; k += warp_threads) sum += weights[k] = expf(lse[k] - top);
+    sum = warp_sum(sum);
+    for (int k = threadIdx.x; k < p.splits; k += warp_threads) weights[k] /= sum;
+  }
+  __syncthreads();
   for (int w = threadIdx.x; w < p.value_width; w += threads) {
-    OnlineSoftmax softmax;
     float value = 0.0f;
-    for (int k = 0; k < p.splits && lse[k] > -INFINITY; ++k) {  // the first split has tokens; those without are last
-      value *= softmax.renew(lse[k]);
-      const float weight = softmax.weight(lse[k]);
-      softmax.sum += weight;
-      value += weight * p.partial[(head * p.splits + k) * p.value_width + w];
-    }
-    p.output[head * p.value_width + w] = value * softmax.normalisation();
+#pragma unroll 8  // their reads do not wait for one another
+    for (int k = 0; k < p.splits; ++k) value += weights[k] * p.partial[(head * p.splits + k) * p.value_width + w];
+    p.output[head * p.value_width + w] = value;
   }
 }
 // [combine]
@@ -167,7 +172,7 @@ void attend(const Attend& problem, cudaStream_t stream) {
   const int tiles = problem.groups * tiles_of_group(problem.heads, problem.groups);
   const std::size_t shared = Work::bytes(problem.key_width, problem.value_width);
   launch({dim3(problem.splits, tiles, problem.tokens.count), threads, shared, stream}, attend_kernel, problem);
-  if (problem.splits > 1) launch({dim3(problem.heads, problem.tokens.count), threads, 0, stream}, combine_kernel, problem);
+  if (problem.splits > 1) launch({dim3(problem.heads, problem.tokens.count), threads, problem.splits * sizeof(float), stream}, combine_kernel, problem);
 }
 
 }  // namespace kv::cuda
