@@ -4,6 +4,7 @@
 
 #include "chapters/06_cuda_kernels/ladder/online_softmax.hpp"
 #include "chapters/06_cuda_kernels/ladder/warp.hpp"
+#include "chapters/06_cuda_kernels/model/high_low.hpp"
 #include "common/cuda/tensor_core.hpp"
 
 namespace kv::cuda {
@@ -35,22 +36,11 @@ __device__ void load_split(SplitRows<Rows, Width>& to, int count, const Row& row
   for (int e = threadIdx.x; e < Rows * Width / 2; e += threads) {
     const int i = e / (Width / 2), column = e % (Width / 2) * 2, at = i * SplitRows<Rows, Width>::pitch + column;
     const float a = i < count ? row(i)[column] : 0.0f, b = i < count ? row(i)[column + 1] : 0.0f;
-    const float a_high = to_float(to_bf16(a)), b_high = to_float(to_bf16(b));
-    *reinterpret_cast<std::uint32_t*>(to.high + at) = pack(a_high, b_high);
-    *reinterpret_cast<std::uint32_t*>(to.low + at) = pack(a - a_high, b - b_high);
+    const HighLow two = split(a, b);
+    *reinterpret_cast<std::uint32_t*>(to.high + at) = two.high;
+    *reinterpret_cast<std::uint32_t*>(to.low + at) = two.low;
   }
 }
-
-/// Lane l's row for ldmatrix: of a left factor (16 rows), of a right factor that is stored by columns (16 columns), of one
-/// that is stored by rows (16 rows, transposed).
-template <int Pitch>
-__device__ const bf16* left(const bf16* block, int lane) { return block + lane % 16 * Pitch + lane / 16 * 8; }
-template <int Pitch>
-__device__ const bf16* right_columns(const bf16* block, int lane) {
-  return block + (lane % 8 + lane / 16 * 8) * Pitch + lane / 8 % 2 * 8;
-}
-template <int Pitch>
-__device__ const bf16* right_rows(const bf16* block, int lane) { return block + lane % 16 * Pitch + lane / 16 * 8; }
 
 /// sums += (high + low)(high + low), but for low*low, which is below f32's own rounding of the sum.
 __device__ void multiply(float (&sums)[4], const std::uint32_t (&a_high)[4], const std::uint32_t (&a_low)[4],
@@ -118,13 +108,6 @@ __device__ void weigh(Scores& scores, const int (&visible)[2], float scale, int 
 }
 // [weigh]
 
-/// Two neighbouring weights, high and low.
-__device__ void split(float a, float b, std::uint32_t& high, std::uint32_t& low) {
-  const float a_high = to_float(to_bf16(a)), b_high = to_float(to_bf16(b));
-  high = pack(a_high, b_high);
-  low = pack(a - a_high, b - b_high);
-}
-
 // [sum]
 /// sums = factors * sums + weights * values. The registers of a result are those of a left factor: nothing moves.
 template <int D, int W>
@@ -140,7 +123,8 @@ __device__ void add_values(const Tiles<D, W>& tiles, const Scores& weights, cons
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const float(&eight)[4] = weights[s / result_width + i / 2];
-      split(eight[i % 2 * 2], eight[i % 2 * 2 + 1], p_high[i], p_low[i]);
+      const HighLow two = split(eight[i % 2 * 2], eight[i % 2 * 2 + 1]);
+      p_high[i] = two.high, p_low[i] = two.low;
     }
 #pragma unroll
     for (int w = 0; w < W; w += 16) {

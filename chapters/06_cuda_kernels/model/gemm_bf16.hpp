@@ -71,12 +71,6 @@ __device__ inline void store_rows(const Carried& carried, Slice& slice) {
   }
 }
 
-/// Lane l's row for ldmatrix: a 16x16 block of A (rows of x), or 16 columns of B (rows of W) at 16 inputs.
-__device__ inline const bf16* a_row(const bf16* block, int lane) { return block + (lane % 16) * pitch + lane / 16 * 8; }
-__device__ inline const bf16* b_row(const bf16* block, int lane) {
-  return block + (lane % 8 + lane / 16 * 8) * pitch + lane / 8 % 2 * 8;
-}
-
 /// A warp's 32 x 32 sums: [16 rows][8 outputs][registers of a result].
 using Sums = float[2][4][4];
 
@@ -86,13 +80,13 @@ __device__ inline void multiply(const Slice& slice, int warp_row, int warp_outpu
   for (int i = 0; i < depth; i += 16) {
     std::uint32_t w[2][4];  // of 16 outputs each
 #pragma unroll
-    for (int b = 0; b < 2; ++b) ldmatrix_x4<false>(w[b], b_row(slice.w + (warp_output + b * 16) * pitch + i, lane));
+    for (int b = 0; b < 2; ++b) ldmatrix_x4<false>(w[b], right_columns<pitch>(slice.w + (warp_output + b * 16) * pitch + i, lane));
 #pragma unroll
     for (int a = 0; a < 2; ++a) {
       const int at = (warp_row + a * 16) * pitch + i;
       std::uint32_t high[4], low[4];
-      ldmatrix_x4<false>(high, a_row(slice.high + at, lane));
-      ldmatrix_x4<false>(low, a_row(slice.low + at, lane));
+      ldmatrix_x4<false>(high, left<pitch>(slice.high + at, lane));
+      ldmatrix_x4<false>(low, left<pitch>(slice.low + at, lane));
 #pragma unroll
       for (int b = 0; b < 4; ++b) {
         const std::uint32_t outputs[2]{w[b / 2][b % 2 * 2], w[b / 2][b % 2 * 2 + 1]};

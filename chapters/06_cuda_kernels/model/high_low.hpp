@@ -19,4 +19,15 @@ __device__ inline HighLow split(float a, float b) {
 }
 // [split]
 
+/// Lane l's row for ldmatrix of a block of 16 x 16: of a left factor (16 rows), of a right factor that is stored by columns
+/// (16 columns), of one that is stored by rows (16 rows, transposed).
+template <int Pitch>
+__device__ const bf16* left(const bf16* block, int lane) { return block + lane % 16 * Pitch + lane / 16 * 8; }
+template <int Pitch>
+__device__ const bf16* right_columns(const bf16* block, int lane) {
+  return block + (lane % 8 + lane / 16 * 8) * Pitch + lane / 8 % 2 * 8;
+}
+template <int Pitch>
+__device__ const bf16* right_rows(const bf16* block, int lane) { return left<Pitch>(block, lane); }
+
 }  // namespace kv::cuda
