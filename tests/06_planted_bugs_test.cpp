@@ -61,6 +61,7 @@ const std::vector<Bug> found_by_runtime{
     {"share_expects_own_bytes", "block 0,0,0 ends with TMA copies that nobody waited for"},
     {"share_no_such_rank", "cluster: there is no block of that rank at planted_bugs.cu:"},
     {"share_nobody_waits", "block 0,0,0 ends with TMA copies that nobody waited for"},
+    {"early_nobody_waits", "a grid was launched early, and none of its threads has waited for the last one"},
     {"flight_read", "wrong result: out[0] is NaN"},
     {"flight_scaled", "wgmma: D was written while a product was under way, before its wgmma_wait at planted_bugs.cu:"},
     {"flight_no_second_fence", "wgmma: no wgmma_fence since the thread may have touched D or A at planted_bugs.cu:"},
@@ -74,6 +75,7 @@ const std::vector<Bug> found_by_tsan{
     {"hand_over_arrives_to_read", race}, {"race_of_blocks", race}, {"last_block_adds_up", race},     {"copy_no_barrier", race},
     {"copy_overwrite", race},      {"box_no_wait", race},            {"box_init_unseen", race},
     {"peer_no_last_sync", race}, {"share_nobody_else_heard", race},
+    {"early_reads", race}, {"early_writes", race},
     {"pipeline_early_release", race}, {"pipeline_no_empty_wait", race}, {"pipeline_no_full_wait", race},
 };
 

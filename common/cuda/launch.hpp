@@ -27,7 +27,20 @@ struct Launch {
   std::size_t shared_bytes = 0;  ///< dynamic
   cudaStream_t stream = nullptr;
   unsigned cluster = 1;          ///< blocks of one, neighbours along x: 1 to 8 (more than one: sm_90)
+  bool early = false;            ///< may begin before the last grid has ended, where the device can do that: dependent_launch.hpp
 };
+
+#if defined(__CUDACC__)
+inline bool launches_early() {
+  static const bool can = [] {
+    int device = 0, major = 0;
+    check(cudaGetDevice(&device), "launch");
+    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "launch");
+    return major >= 9;
+  }();
+  return can;
+}
+#endif
 
 /// Starts kernel(arguments...) and returns; the arguments are converted to the kernel's parameters.
 /// @throws CudaError: too many threads, too much shared memory
@@ -44,17 +57,24 @@ void launch(const Launch& shape, void (*kernel)(Parameters...), Arguments&&... a
   configuration.blockDim = shape.block;
   configuration.dynamicSmemBytes = shape.shared_bytes;
   configuration.stream = shape.stream;
-  cudaLaunchAttribute cluster{};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {shape.cluster, 1, 1};
-  configuration.attrs = &cluster;
-  configuration.numAttrs = shape.cluster > 1 ? 1 : 0;
+  cudaLaunchAttribute attributes[2]{};
+  configuration.attrs = attributes;
+  if (shape.cluster > 1) {
+    cudaLaunchAttribute& cluster = attributes[configuration.numAttrs++];
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim = {shape.cluster, 1, 1};
+  }
+  if (shape.early && launches_early()) {
+    cudaLaunchAttribute& early = attributes[configuration.numAttrs++];
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+  }
   check(cudaLaunchKernelEx(&configuration, kernel, static_cast<Parameters>(arguments)...), "launch");
 #else
   const auto thread = [kernel, values = std::tuple<Parameters...>(static_cast<Parameters>(arguments)...)] {
     std::apply(kernel, values);
   };
-  check(simt::launch({shape.grid, shape.block, shape.shared_bytes, shape.cluster}, shape.stream, thread), "launch");
+  check(simt::launch({shape.grid, shape.block, shape.shared_bytes, shape.cluster, shape.early}, shape.stream, thread), "launch");
 #endif
 }
 

@@ -466,6 +466,23 @@ __global__ void share_boxes(Data data, const __grid_constant__ TensorMap map) { 
   cluster_sync();
 }
 
+// ---- programmatic dependent launch -------------------------------------------------------------------------------
+
+enum class EarlyBug { reads, writes, nobody_waits, none };
+
+// Launched three times, early: each thread looks at what another one of the last grid has left.
+template <EarlyBug Bug>
+__global__ void relay(Data data, const __grid_constant__ TensorMap) {  // 64 threads
+  float* const other = &data.out[threadIdx.x ^ 32];
+  let_next_grid_begin();
+  float before = Bug == EarlyBug::reads ? *other : 0.0f;
+  if (Bug == EarlyBug::writes) *other = 0.0f;
+  if (Bug != EarlyBug::nobody_waits) wait_for_last_grid();
+  if (Bug != EarlyBug::reads) before = *other;
+  __syncthreads();
+  data.out[threadIdx.x] = number() + 0.0f * before;
+}
+
 // ---- the table ---------------------------------------------------------------------------------------------------
 
 using Kernel = void (*)(Data, TensorMap);
@@ -534,6 +551,8 @@ const Case cases[] = {
    share_boxes<ShareBug::none>}
     SHARE_BUG(no_init_sync), SHARE_BUG(expects_own_bytes), SHARE_BUG(nobody_else_heard), SHARE_BUG(no_such_rank),
     SHARE_BUG(nobody_waits),
+#define EARLY_BUG(bug) {"early_" #bug, 0, 64, {.grid = 1, .block = 64, .early = true}, relay<EarlyBug::bug>, relay<EarlyBug::none>}
+    EARLY_BUG(reads), EARLY_BUG(writes), EARLY_BUG(nobody_waits),
 };
 
 std::vector<bf16> matrix() {
@@ -550,7 +569,8 @@ bool run(const Case& chosen, bool right) {
   const Buffer<bf16> matrix{std::span<const bf16>(host)};
   Buffer<float> out(std::span<const float>(std::vector<float>(256, 0.0f)));
   const TensorMap map = make_tensor_map(matrix.data(), 128, 64, 64, 64);
-  launch(chosen.shape, right ? chosen.right : chosen.wrong, Data{out.data(), matrix.data()}, map);
+  for (int i = 0; i < (chosen.shape.early ? 3 : 1); ++i)
+    launch(chosen.shape, right ? chosen.right : chosen.wrong, Data{out.data(), matrix.data()}, map);
   const std::vector<float> result = out.download();
   for (int i = 0; i < 256; ++i) {
     const float expected = i >= chosen.first && i < chosen.first + chosen.count ? static_cast<float>(i) : 0.0f;

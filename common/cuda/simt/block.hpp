@@ -111,7 +111,8 @@ struct NamedBarrier : Barrier {
 struct Grid : Shape {
   const std::function<void()>* thread;
   unsigned order;
-  const void *begins = nullptr, *ends = nullptr;  ///< addresses that stand for these moments, for the race detector
+  /// Addresses that stand for these moments, for the race detector; of the last grid its end.
+  const void *begins = nullptr, *ends = nullptr, *last_ends = nullptr;
 };
 
 class Block;
@@ -138,6 +139,7 @@ class Block {
   unsigned size() const { return count_; }
   Thread& thread(unsigned number) { return *threads_[number]; }
 
+  const Grid& grid() const { return *grid_; }
   /// The calling thread waits until somebody wakes it.
   void park(State state);
   /// Wakes threads first ... first+count-1, those that wait in `state` and `chosen` accepts.

@@ -1,6 +1,9 @@
 /// @file
 /// All blocks of a grid, those of a cluster by one thread of the operating system.
+#include <atomic>
+#include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -58,18 +61,26 @@ struct Blocks {
 
 // Blocks are not ordered with each other, and the race detector must see that. So each has memory of its own for
 // dynamic and static shared variables (a fresh thread of the operating system), and neighbours have different fibers.
+// So have grids that follow one another: the next may be early. A grid's memory stays until the host knows that it has ended.
+struct Running {
+  std::function<void()> thread;  ///< with the kernel's arguments
+  std::vector<std::unique_ptr<SharedMemory>> shared;
+};
+std::deque<Running> running;
+
 void run_clusters(const Grid& grid, std::size_t count) {
-  static Blocks blocks[2];
-  std::vector<std::unique_ptr<SharedMemory>> shared(count);
+  static Blocks blocks[2][2];
+  running.push_back({*grid.thread, std::vector<std::unique_ptr<SharedMemory>>(count)});
+  auto& [thread, shared] = running.back();
   for (std::size_t i = 0; i < count; ++i)
     std::thread([&] {
       Grid mine = grid;
+      mine.thread = &thread;
       char begins = 0;
       shared[i] = std::make_unique<SharedMemory>(grid);
       mine.begins = &begins;
-      run_cluster(mine, blocks[i % 2].take(grid.cluster), i * grid.cluster, shared[i]->of_rank);
+      run_cluster(mine, blocks[grids_run() % 2][i % 2].take(grid.cluster), i * grid.cluster, shared[i]->of_rank);
     }).join();
-  acquire(grid.ends);
 }
 
 #elif defined(SIMT_ASAN) || defined(SIMT_TRAFFIC)
@@ -101,6 +112,8 @@ void run_clusters(const Grid& grid, std::size_t count) {
 #endif
 
 std::size_t grids = 0;
+char ends[2];  // of this grid and of the last one
+std::atomic<bool> waited;  // has any thread?
 
 }  // namespace
 
@@ -110,9 +123,27 @@ void run_grid(const Shape& shape, const std::function<void()>& thread) {
   static std::mutex one_at_a_time;
   const std::lock_guard lock(one_at_a_time);
   ++grids;
-  char ends = 0;
+  if (!shape.early) finish_grids();
+  waited = !shape.early;
   const std::size_t blocks = std::size_t{shape.grid.x} * shape.grid.y * shape.grid.z;
-  run_clusters({shape, &thread, order(), nullptr, &ends}, blocks / shape.cluster);
+  run_clusters({shape, &thread, order(), nullptr, &ends[grids % 2], &ends[(grids + 1) % 2]},
+               blocks / shape.cluster);
+  if (waited) return;
+  std::fprintf(stderr, "simt: a grid was launched early, and none of its threads has waited for the last one\n");
+  std::abort();
+}
+
+void wait_for_last_grid() {
+  waited = true;
+  acquire(Block::current()->grid().last_ends);
+}
+
+void finish_grids() {
+  acquire(&ends[0]);
+  acquire(&ends[1]);
+#if defined(SIMT_TSAN)
+  running.clear();
+#endif
 }
 
 std::size_t grids_run() { return grids; }

@@ -45,6 +45,14 @@ cudaError_t submit(Stream* stream, std::function<void()> work) {
   return cudaSuccess;
 }
 
+/// The same for what is no grid: grids have ended then.
+cudaError_t submit_after_grids(Stream* stream, std::function<void()> work) {
+  return submit(stream, [work = std::move(work)] {
+    finish_grids();
+    work();
+  });
+}
+
 class Allocations {
  public:
   void add(char* data, std::size_t bytes) {
@@ -86,7 +94,7 @@ bool copy_is_legal(const void* to, const void* from, std::size_t bytes, cudaMemc
 }
 
 bool launch_is_legal(const Shape& shape) {
-  const auto& [grid, block, shared_bytes, cluster] = shape;
+  const auto& [grid, block, shared_bytes, cluster, early] = shape;
   const std::size_t threads = std::size_t{block.x} * block.y * block.z;
   return grid.x > 0 && grid.y > 0 && grid.z > 0 && grid.x <= 0x7fffffff && grid.y <= 65535 && grid.z <= 65535 &&
          threads > 0 && threads <= max_threads && block.z <= 64 && shared_bytes <= max_shared_bytes && cluster > 0 &&
@@ -137,6 +145,7 @@ cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
 cudaError_t cudaFree(void* memory) {
   if (captures > 0) return remember(cudaErrorStreamCaptureUnsupported);
   if (!memory) return cudaSuccess;
+  finish_grids();
   if (!allocations().remove(static_cast<char*>(memory))) return remember(cudaErrorInvalidValue);
   std::free(memory);
   return cudaSuccess;
@@ -155,7 +164,7 @@ cudaError_t cudaFreeHost(void* memory) {
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
   if (!copy_is_legal(to, from, bytes, kind)) return remember(cudaErrorInvalidValue);
-  return submit(stream, [=] {
+  return submit_after_grids(stream, [=] {
     if (bytes > 0) std::memcpy(to, from, bytes);
   });
 }
@@ -166,7 +175,7 @@ cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpy
 
 cudaError_t cudaMemsetAsync(void* memory, int byte, std::size_t bytes, cudaStream_t stream) {
   if (bytes > 0 && !inside_one_allocation(memory, bytes)) return remember(cudaErrorInvalidValue);
-  return submit(stream, [=] {
+  return submit_after_grids(stream, [=] {
     if (bytes > 0) std::memset(memory, byte, bytes);
   });
 }
@@ -191,6 +200,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  finish_grids();
   return (stream && stream->capturing) || captures > 0 ? remember(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
 }
 

@@ -13,7 +13,9 @@
 ///   between its wait and an unfenced product; each warp waits for its own products on a GPU, here all four do together;
 /// - of clusters: static shared variables (the blocks would have the same ones), an arrival that waits later, traffic in
 ///   another block's memory, and whether a wait on an mbarrier sees what another block's threads have stored;
-/// - programmatic dependent launch; hints to caches, and fetching of tensor maps ahead;
+/// - of programmatic dependent launch: what it saves; only the race detector sees what a thread touches before it waits, and not
+///   what the same thread of the last grid but one has done; a barrier after another thread's wait counts as a wait;
+/// - hints to caches, and fetching of tensor maps ahead;
 /// - fresh values in static shared variables (only dynamic shared memory is poisoned);
 /// - host memory that a kernel must not touch; the rounding inside a tensor core (here each product and sum is f32).
 /// Stricter than a GPU: after a wgmma_wait a product on another accumulator than it has brought, or with A in registers,
@@ -57,9 +59,14 @@ struct Shape {
   dim3 grid, block;
   std::size_t shared_bytes;
   unsigned cluster;  ///< blocks of one, neighbours along x
+  bool early;        ///< its threads do not know that the last grid has ended until they wait for it
 };
 /// Runs `thread` once for each thread of the grid and returns when all are done. @pre the sizes are legal
 void run_grid(const Shape& shape, const std::function<void()>& thread);
+/// The calling thread sees what the last grid has done.
+void wait_for_last_grid();
+/// The host sees what all grids have done.
+void finish_grids();
 /// How many grids have been run so far.
 std::size_t grids_run();
 /// In which order threads and blocks get their turn: 0 forward, 1 backward, others shuffled. A kernel must not depend
