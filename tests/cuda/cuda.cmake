@@ -53,6 +53,10 @@ list(FILTER KV_MODEL_SOURCES EXCLUDE REGEX "_attention\\.cu$|device_model\\.cu$|
 list(PREPEND KV_MODEL_SOURCES ${CMAKE_CURRENT_SOURCE_DIR}/06_model_kernels_test.cu)
 kv_add_simt_test(06_model_races tsan ${KV_MODEL_SOURCES})
 kv_add_simt_test(06_model_asan asan ${KV_MODEL_SOURCES})
+file(GLOB KV_STEP_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/chapters/06_cuda_kernels/model/*.cu
+  ${PROJECT_SOURCE_DIR}/chapters/06_cuda_kernels/ladder/*.cu)
+kv_take_places(KV_STEP_SOURCES)
+kv_add_simt_test(06_steps_races tsan ${CMAKE_CURRENT_LIST_DIR}/steps_sanitized.cpp ${KV_STEP_SOURCES})
 foreach(order 1 2)
   add_test(NAME 06_model_order_${order} COMMAND 06_model_kernels_test)
   set_tests_properties(06_model_order_${order} PROPERTIES LABELS 06 ENVIRONMENT SIMT_ORDER=${order})

@@ -70,6 +70,8 @@ __device__ void add_slice(const uint4 (&w)[2], const X* const (&x)[Tiles], int t
 template <int Tiles, class X, class Groups, class Store>
 __global__ void __launch_bounds__(threads) kernel(const LinearProblem<bf16, X, Groups, Store> p) {
   __shared__ float sums_of_warp[warps][Tiles * rows_each][tile];
+  let_next_grid_begin();
+  wait_for_last_grid();
   const LinearPart part = p.groups.part(blockIdx.y);
   if (part.rows == 0) return;
   const int warp = threadIdx.x / warp_threads, lane = threadIdx.x % warp_threads, g = lane / 4, c = lane % 4;
@@ -109,7 +111,7 @@ __global__ void __launch_bounds__(threads) kernel(const LinearProblem<bf16, X, G
 
 template <int Tiles, class X, class Groups, class Store>
 void launch_tiles(const LinearProblem<bf16, X, Groups, Store>& p, int groups, cudaStream_t stream) {
-  launch({dim3((p.outputs + tile - 1) / tile, groups), threads, 0, stream}, kernel<Tiles, X, Groups, Store>, p);
+  launch({.grid = dim3((p.outputs + tile - 1) / tile, groups), .block = threads, .stream = stream, .early = true}, kernel<Tiles, X, Groups, Store>, p);
 }
 
 inline constexpr int most_rows = 64;

@@ -36,13 +36,15 @@ struct Factors {
   // [advance]
   /// `Ahead` pieces of each row of W, `Step` inputs apart, from input i on; all of them exist.
   template <int Ahead, int Step>
-  __device__ void add(int i) {
-    uint4 pieces[Ahead][outputs_of_warp];
+  __device__ void load(uint4 (&pieces)[Ahead][outputs_of_warp], int i) const {
 #pragma unroll
     for (int a = 0; a < Ahead; ++a)
 #pragma unroll
       for (int o = 0; o < outputs_of_warp; ++o)
         pieces[a][o] = *reinterpret_cast<const uint4*>(weights[o] + i + a * Step);
+  }
+  template <int Ahead, int Step>
+  __device__ void use(const uint4 (&pieces)[Ahead][outputs_of_warp], int i) {
 #pragma unroll
     for (int a = 0; a < Ahead; ++a)
 #pragma unroll
@@ -59,6 +61,12 @@ struct Factors {
         }
   }
   // [advance]
+  template <int Ahead, int Step>
+  __device__ void add(int i) {
+    uint4 pieces[Ahead][outputs_of_warp];
+    load<Ahead, Step>(pieces, i);
+    use<Ahead, Step>(pieces, i);
+  }
 
   /// One piece, of which some inputs may be missing, or whose numbers of x do not lie at a multiple of 16 bytes.
   __device__ void add_carefully(int i, int columns) {
@@ -88,6 +96,17 @@ __device__ void multiply(const LinearProblem<W, X, Groups, Store>& p, const Line
   }
   const int columns = p.weights.columns, whole = aligned ? columns : 0;
   int i = lane * piece<W>;
+  // [early]
+  // Weights never change, so the first of them are asked for while the grid that makes x still runs.
+  uint4 first[ahead][outputs_of_warp];
+  const bool begun = i + (ahead - 1) * step + piece<W> <= whole;
+  if (begun) rows.template load<ahead, step>(first, i);
+  wait_for_last_grid();
+  if (begun) {
+    rows.template use<ahead, step>(first, i);
+    i += ahead * step;
+  }
+  // [early]
   for (; i + (ahead - 1) * step + piece<W> <= whole; i += ahead * step) rows.template add<ahead, step>(i);
   for (; i + piece<W> <= whole; i += step) rows.template add<1, step>(i);
   for (; i < columns; i += step) rows.add_carefully(i, columns);
@@ -101,6 +120,8 @@ __device__ void multiply(const LinearProblem<W, X, Groups, Store>& p, const Line
 /// Eight rows at a time; an expert that few tokens have chosen does not pay for eight.
 template <class W, class X, class Groups, class Store>
 __global__ void __launch_bounds__(threads) kernel(const LinearProblem<W, X, Groups, Store> p) {
+  let_next_grid_begin();
+  if constexpr (Groups::computed) wait_for_last_grid();
   const LinearPart part = p.groups.part(blockIdx.y);
   const int first_output = (blockIdx.x * warps + threadIdx.x / warp_threads) * outputs_of_warp;
   if (first_output >= p.outputs) return;
@@ -121,7 +142,7 @@ __global__ void __launch_bounds__(threads) kernel(const LinearProblem<W, X, Grou
 template <class W, class X, class Groups, class Store>
 void queue(const LinearProblem<W, X, Groups, Store>& p, int groups, cudaStream_t stream) {
   const dim3 grid((p.outputs + outputs_of_block - 1) / outputs_of_block, groups);
-  launch({grid, threads, 0, stream}, kernel<W, X, Groups, Store>, p);
+  launch({.grid = grid, .block = threads, .stream = stream, .early = true}, kernel<W, X, Groups, Store>, p);
 }
 
 }  // namespace gemv

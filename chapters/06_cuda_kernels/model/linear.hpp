@@ -21,6 +21,7 @@ struct LinearPart {
 
 /// All rows, one matrix.
 struct OneGroup {
+  static constexpr bool computed = false;  ///< by an earlier grid?
   int rows;
   __device__ LinearPart part(int) const { return {0, 0, rows, 0, 0}; }
   __device__ int x_row(int row) const { return row; }
@@ -28,6 +29,7 @@ struct OneGroup {
 
 /// All rows; head h multiplies its own columns with its own rows of W.
 struct HeadGroups {
+  static constexpr bool computed = false;
   int rows, outputs;     ///< of one head
   int x_step, y_step;    ///< columns from one head to the next
   __device__ LinearPart part(int h) const { return {h * outputs, 0, rows, h * x_step, h * y_step}; }
@@ -36,6 +38,7 @@ struct HeadGroups {
 
 /// Rows sorted by expert (see route.hpp). Groups beyond the experts in use are empty.
 struct ExpertGroups {
+  static constexpr bool computed = true;
   const int* active;         ///< (E), the experts in use, ascending, then -1
   const int* offsets;        ///< (E+1), the first row of every expert
   const int* token_of_row;   ///< where row i of x is found; null: in row i

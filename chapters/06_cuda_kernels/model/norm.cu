@@ -8,7 +8,10 @@ namespace kv::cuda {
 namespace {
 
 /// Two numbers for each: a decode step has few rows, so a row must come in few turns.
-int threads_for(int width) { return std::clamp((width / 2 + warp_threads - 1) / warp_threads * warp_threads, warp_threads, 1024); }
+Launch shape(int rows, int width, cudaStream_t stream) {
+  const int threads = std::clamp((width / 2 + warp_threads - 1) / warp_threads * warp_threads, warp_threads, 1024);
+  return {.grid = rows, .block = threads, .stream = stream, .early = true};
+}
 
 /// @return what every number of a row is multiplied by; the whole block gets it
 __device__ float factor(const Norm& norm, float squares) {
@@ -17,6 +20,8 @@ __device__ float factor(const Norm& norm, float squares) {
 
 // [norm]
 __global__ void __launch_bounds__(1024) norm_kernel(const Norm norm, const RowsIn x, const RowsOut y) {
+  let_next_grid_begin();
+  wait_for_last_grid();
   const float* from = x.data + std::size_t(blockIdx.x) * x.stride;
   float* to = y.data + std::size_t(blockIdx.x) * y.stride;
   float squares = 0.0f;
@@ -40,6 +45,8 @@ __device__ float added(const Change& change, std::size_t n, int width, int i) {
 }
 
 __global__ void __launch_bounds__(1024) add_norm_kernel(const Norm norm, float* x, const Change change, float* y) {
+  let_next_grid_begin();
+  wait_for_last_grid();
   const std::size_t row = std::size_t(blockIdx.x) * norm.width;
   float squares = 0.0f;
 #pragma unroll 2
@@ -58,12 +65,12 @@ __global__ void __launch_bounds__(1024) add_norm_kernel(const Norm norm, float* 
 
 void rms_norm(const Norm& norm, const RowsIn& x, int rows, const RowsOut& y, cudaStream_t stream) {
   if (rows == 0) return;
-  launch({rows, threads_for(norm.width), 0, stream}, norm_kernel, norm, x, y);
+  launch(shape(rows, norm.width, stream), norm_kernel, norm, x, y);
 }
 
 void add_rms_norm(const Norm& norm, float* x, const Change& change, int rows, float* y, cudaStream_t stream) {
   if (rows == 0) return;
-  launch({rows, threads_for(norm.width), 0, stream}, add_norm_kernel, norm, x, change, y);
+  launch(shape(rows, norm.width, stream), add_norm_kernel, norm, x, change, y);
 }
 
 }  // namespace kv::cuda

@@ -79,6 +79,8 @@ struct ToRow {
 /// For each row one block for the latent, and one for each head's query.
 template <class To, class T>
 __global__ void __launch_bounds__(latent_threads) latents_kernel(const Latents p, const To to, const TurnedQueries<T> turned) {
+  let_next_grid_begin();
+  wait_for_last_grid();
   const int n = blockIdx.y, R = p.norm.width, position = p.tokens.positions[n];
   if (blockIdx.x > 0) {
     const int h = blockIdx.x - 1;
@@ -99,7 +101,7 @@ __global__ void __launch_bounds__(latent_threads) latents_kernel(const Latents p
 template <class To, class T>
 void queue_latents(const Latents& p, const To& to, const TurnedQueries<T>& turned, cudaStream_t stream) {
   if (p.tokens.count == 0) return;
-  launch({dim3(1 + p.heads, p.tokens.count), latent_threads, 0, stream}, latents_kernel<To, T>, p, to, turned);
+  launch({.grid = dim3(1 + p.heads, p.tokens.count), .block = latent_threads, .stream = stream, .early = true}, latents_kernel<To, T>, p, to, turned);
 }
 
 constexpr int copy_threads = 128;

@@ -203,6 +203,8 @@ __device__ void sort_by_expert(const int* chosen_experts, int visits, int chosen
 __global__ void __launch_bounds__(warps* warp_threads)
     route_kernel(const Router r, const float* logits, int rows, const Choices choices, const Permutation p, unsigned* arrived) {
   __shared__ bool last;
+  let_next_grid_begin();
+  wait_for_last_grid();
   const int n = blockIdx.x * warps + threadIdx.y;
   const Scores scores(dynamic_shared<float>() + threadIdx.y * Scores::bytes(r) / sizeof(float), r);
   if (n < rows) choose(r, logits, n, scores, choices);
@@ -238,8 +240,8 @@ void route(const Router& router, const float* logits, int rows, const Choices& c
            unsigned* arrived, cudaStream_t stream) {
   if (rows == 0) return;
   const std::size_t shared = std::max(warps * Scores::bytes(router), router.all_experts() * sizeof(int));
-  launch({(rows + warps - 1) / warps, dim3(warp_threads, warps), shared, stream}, route_kernel, router, logits, rows, choices, permutation,
-         arrived);
+  launch({(rows + warps - 1) / warps, dim3(warp_threads, warps), shared, stream, 1, true}, route_kernel, router, logits, rows, choices,
+         permutation, arrived);
 }
 
 }  // namespace kv::cuda

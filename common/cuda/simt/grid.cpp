@@ -71,15 +71,15 @@ std::deque<Running> running;
 void run_clusters(const Grid& grid, std::size_t count) {
   static Blocks blocks[2][2];
   running.push_back({*grid.thread, std::vector<std::unique_ptr<SharedMemory>>(count)});
-  auto& [thread, shared] = running.back();
+  Running& now = running.back();
   for (std::size_t i = 0; i < count; ++i)
     std::thread([&] {
       Grid mine = grid;
-      mine.thread = &thread;
+      mine.thread = &now.thread;
       char begins = 0;
-      shared[i] = std::make_unique<SharedMemory>(grid);
+      now.shared[i] = std::make_unique<SharedMemory>(grid);
       mine.begins = &begins;
-      run_cluster(mine, blocks[grids_run() % 2][i % 2].take(grid.cluster), i * grid.cluster, shared[i]->of_rank);
+      run_cluster(mine, blocks[grids_run() % 2][i % 2].take(grid.cluster), i * grid.cluster, now.shared[i]->of_rank);
     }).join();
 }
 
