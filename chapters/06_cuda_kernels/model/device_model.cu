@@ -94,7 +94,8 @@ void DeviceModel::Runner::queue_layers(int rows, const QueryTiles& tiles, Scratc
   embed(parts_.embedding, step.tokens, x, step.stream);
   rms_norm(parts_.layers.front().attention_norm, {x, M}, rows, {h, M}, step.stream);
   for (DeviceLayer& layer : parts_.layers) {
-    const OwnedNorm& next = &layer == &parts_.layers.back() ? parts_.final_norm : (&layer + 1)->attention_norm;
+    const bool last = &layer == &parts_.layers.back();
+    const OwnedNorm& next = last ? parts_.final_norm : (&layer + 1)->attention_norm;
     layer.attention->queue(h, d, step);
     add_rms_norm(layer.feed_forward_norm, x, {d}, rows, h, step.stream);
     const Scratch::Frame until_added(scratch);
@@ -126,8 +127,8 @@ void DeviceModel::Runner::run_decode_step(int rows) {
       queue_layers(rows, {nullptr, 0}, scratch_);
       queue_head(normed_.data(), rows);
       int *const ids = heard_.data(), *const positions = ids + 2 * rows;
-      most_likely(logits_.data(), rows, static_cast<int>(vocabulary()), {ids, positions, positions + rows, chosen_.data()},
-                  stream_.get());
+      const NextRows next{ids, positions, positions + rows, chosen_.data()};
+      most_likely(logits_.data(), rows, static_cast<int>(vocabulary()), next, stream_.get());
     });
   graph->replay(stream_);
 }
