@@ -45,6 +45,7 @@ class Buffer {
   void upload(std::span<const T> host) {
     require_room(host.size());
     check(cudaMemcpy(data_, host.data(), host.size_bytes(), cudaMemcpyHostToDevice), "upload");
+    check(cudaStreamSynchronize(nullptr), "upload");  // a copy from ordinary memory may return when it has been read
   }
   /// Copies all elements, and waits for them and for the kernels before.
   std::vector<T> download() const {
@@ -72,21 +73,6 @@ class Buffer {
 
   T* data_ = nullptr;
   std::size_t size_ = 0;
-};
-
-/// Host memory that copies in a stream's order may use while the host goes on.
-template <class T>
-class Pinned {
- public:
-  explicit Pinned(std::size_t size) { check(cudaMallocHost(&data_, size * sizeof(T)), "Pinned"); }
-  ~Pinned() { cudaFreeHost(data_); }
-  Pinned(const Pinned&) = delete;
-  Pinned& operator=(const Pinned&) = delete;
-
-  T* data() { return data_; }
-
- private:
-  T* data_ = nullptr;
 };
 
 }  // namespace kv::cuda

@@ -38,7 +38,7 @@ class DeviceModel::Runner {
  public:
   explicit Runner(Parts parts)
       : parts_(std::move(parts)), rows_(static_cast<int>(std::min<index_t>(most_rows, parts_.limits.sequences * parts_.limits.capacity))),
-        head_rows_(std::min(rows_, most_head_rows)), told_(4 * rows_), heard_(4 * rows_),
+        head_rows_(std::min(rows_, most_head_rows)), heard_(4 * rows_),
         tiles_(rows_), chosen_(head_rows_ * parts_.limits.capacity), hidden_(rows_ * width()), normed_(rows_ * width()),
         change_(rows_ * width()), wanted_hidden_(head_rows_ * width()), logits_(head_rows_ * vocabulary()), scratch_(scratch_bytes()) {}
 
@@ -67,8 +67,7 @@ class DeviceModel::Runner {
   Parts parts_;
   int rows_, head_rows_;
   Stream stream_;
-  Pinned<int> told_;   // ids, sequences, positions of N rows, and N numbers more: what a step is told in one copy
-  Buffer<int> heard_;
+  Buffer<int> heard_;  // ids, sequences, positions of N rows, and up to N numbers more: what a step is told in one copy
   Buffer<QueryTile> tiles_;
   Buffer<int> chosen_;  // (steps,N)
   Buffer<float> hidden_, normed_, change_, wanted_hidden_, logits_;  // (N,M) three times, (wanted,M), (wanted,V)
@@ -137,13 +136,13 @@ void DeviceModel::Runner::run_decode_step(int rows) {
 // ---- between host and device ----
 
 void DeviceModel::Runner::tell(std::span<const NewRow> rows, std::span<const int> more) {
+  std::vector<int> told;
+  for (const NewRow& row : rows) told.push_back(row.token);
+  for (const NewRow& row : rows) told.push_back(static_cast<int>(row.sequence));
+  for (const NewRow& row : rows) told.push_back(static_cast<int>(row.position));
+  told.insert(told.end(), more.begin(), more.end());
   stream_.synchronize();  // nobody reads the old ones any more
-  int* to = told_.data();
-  for (const NewRow& row : rows) *to++ = row.token;
-  for (const NewRow& row : rows) *to++ = static_cast<int>(row.sequence);
-  for (const NewRow& row : rows) *to++ = static_cast<int>(row.position);
-  to = std::ranges::copy(more, to).out;
-  heard_.upload({told_.data(), to}, stream_.get());
+  heard_.upload(std::span<const int>(told));
 }
 
 /// Tells the rows if they are one for each sequence.

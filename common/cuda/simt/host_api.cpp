@@ -151,17 +151,6 @@ cudaError_t cudaFree(void* memory) {
   return cudaSuccess;
 }
 
-cudaError_t cudaMallocHost(void** memory, std::size_t bytes) {
-  if (captures > 0) return remember(cudaErrorStreamCaptureUnsupported);
-  *memory = std::malloc(bytes);
-  return *memory ? cudaSuccess : remember(cudaErrorMemoryAllocation);
-}
-
-cudaError_t cudaFreeHost(void* memory) {
-  std::free(memory);
-  return cudaSuccess;
-}
-
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
   if (!copy_is_legal(to, from, bytes, kind)) return remember(cudaErrorInvalidValue);
   return submit_after_grids(stream, [=] {
@@ -190,8 +179,6 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   *stream = new Stream;
   return cudaSuccess;
 }
-
-cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWithFlags(stream, 0); }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   if (stream && stream->capturing) --captures;

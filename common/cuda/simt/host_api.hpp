@@ -43,8 +43,6 @@ enum cudaMemcpyKind {
 };
 cudaError_t cudaMalloc(void** memory, std::size_t bytes);
 cudaError_t cudaFree(void* memory);
-cudaError_t cudaMallocHost(void** memory, std::size_t bytes);
-cudaError_t cudaFreeHost(void* memory);
 cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind);
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream = nullptr);
@@ -55,14 +53,6 @@ template <class T>
 cudaError_t cudaMalloc(T** memory, std::size_t bytes) {
   void* untyped = nullptr;
   const cudaError_t error = cudaMalloc(&untyped, bytes);
-  *memory = static_cast<T*>(untyped);
-  return error;
-}
-
-template <class T>
-cudaError_t cudaMallocHost(T** memory, std::size_t bytes) {
-  void* untyped = nullptr;
-  const cudaError_t error = cudaMallocHost(&untyped, bytes);
   *memory = static_cast<T*>(untyped);
   return error;
 }
@@ -85,7 +75,6 @@ enum cudaStreamCaptureMode {
   cudaStreamCaptureModeRelaxed
 };
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
-cudaError_t cudaStreamCreate(cudaStream_t* stream);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 cudaError_t cudaDeviceSynchronize();
