@@ -344,15 +344,6 @@ __global__ void copy_in_groups(unsigned* out, const uint4* in) {
   out[2 * blockDim.x + self] = slots[2 * blockDim.x + neighbour].y;
 }
 
-__global__ void copy_or_zero(unsigned* out, const uint4* in, int valid) {
-  uint4* slots = dynamic_shared<uint4>();
-  const bool mine = static_cast<int>(threadIdx.x) < valid;
-  cp_async_16_or_zero(&slots[threadIdx.x], mine ? &in[threadIdx.x] : in, mine);
-  cp_async_commit();
-  cp_async_wait<0>();
-  out[threadIdx.x] = slots[threadIdx.x].x;
-}
-
 std::vector<uint4> quadruples(unsigned count) {
   std::vector<uint4> all;
   for (unsigned i = 0; i < count; ++i) all.push_back(make_uint4(4 * i, 4 * i + 1, 4 * i + 2, 4 * i + 3));
@@ -367,13 +358,6 @@ TEST_CASE("cp.async: a group is there after its wait, for others after a barrier
   const Buffer<uint4> device{std::span<const uint4>(in)};
   const auto got = outputs<unsigned>(3 * threads, {1, threads, 3 * threads * 16}, copy_in_groups, device.data());
   for (unsigned i = 0; i < 3 * threads; ++i) CHECK(got[i] == in[i / threads * threads + (i % threads + 1) % threads].y);
-}
-
-TEST_CASE("cp.async writes zeros where there is nothing to copy", "[cuda]") {
-  const auto in = quadruples(32);
-  const Buffer<uint4> device{std::span<const uint4>(in)};
-  const auto got = outputs<unsigned>(32, {1, 32, 32 * 16}, copy_or_zero, device.data(), 20);
-  for (unsigned i = 0; i < 32; ++i) CHECK(got[i] == (i < 20 ? in[i].x : 0));
 }
 
 // ---- ldmatrix and mma.sync ---------------------------------------------------------------------------------------

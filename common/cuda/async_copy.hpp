@@ -23,19 +23,7 @@ __device__ inline void cp_async_16(void* shared, const void* global, Where where
 #if ON_GPU
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(shared)), "l"(global) : "memory");
 #elif ON_CPU
-  simt::cp_async(shared, global, true, where);
-#endif
-}
-
-/// The same where `valid`; else 16 zero bytes, and `global` is not read.
-__device__ inline void cp_async_16_or_zero(void* shared, const void* global, bool valid,
-                                           Where where = Where::current()) {
-#if ON_GPU
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global),
-               "r"(valid ? 16 : 0)
-               : "memory");
-#elif ON_CPU
-  simt::cp_async(shared, global, valid, where);
+  simt::cp_async(shared, global, where);
 #endif
 }
 

@@ -4,15 +4,6 @@
 #include <string>
 
 namespace kv::cuda {
-namespace {
-
-void require_size(const char* what, std::size_t found, std::size_t expected) {
-  if (found != expected)
-    throw std::invalid_argument("mla_decode: " + std::string(what) + " has " + std::to_string(found) +
-                                " numbers, expected " + std::to_string(expected));
-}
-
-}  // namespace
 
 // [ladder]
 std::span<const Rung> ladder() {

@@ -12,13 +12,13 @@ void require_between(const char* what, int found, int low, int high) {
                                 std::to_string(low) + " ... " + std::to_string(high));
 }
 
+}  // namespace
+
 void require_size(const char* what, std::size_t found, std::size_t expected) {
   if (found != expected)
     throw std::invalid_argument("mla_decode: " + std::string(what) + " has " + std::to_string(found) +
                                 " elements, expected " + std::to_string(expected));
 }
-
-}  // namespace
 
 void require_fit(const MlaDecode& problem) {
   require_between("batch", problem.batch, 0, most_sequences);

@@ -53,6 +53,8 @@ __host__ __device__ inline int pages_of(int length) { return (length + page_toke
 /// Tokens in the i-th page of a sequence: 64, fewer in the last.
 __device__ inline int rows_of_page(int length, int i) { return min(page_tokens, length - i * page_tokens); }
 
+/// @throws std::invalid_argument
+void require_size(const char* what, std::size_t found, std::size_t expected);
 /// What can be checked without reading device memory.
 /// @throws std::invalid_argument for sizes below 1 (a batch may be empty) or too large for a grid
 void require_fit(const MlaDecode& problem);

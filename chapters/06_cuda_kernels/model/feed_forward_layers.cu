@@ -1,5 +1,7 @@
 #include "chapters/06_cuda_kernels/model/feed_forward_layers.hpp"
 
+#include <stdexcept>
+
 namespace kv::cuda {
 
 namespace {
@@ -16,7 +18,6 @@ Tensor<2> padded(const kv::MatrixView& matrix, index_t rows, index_t columns) {
   return result;
 }
 
-// [pieces]
 /// A SwiGLU is the sum of narrower ones, as every inner number is by itself: F of them in each.
 void add_pieces(const SwiGluTensors& whole, index_t F, std::vector<SwiGluTensors>& to) {
   for (index_t f = 0; f < whole.gate.weight.rows; f += F)
@@ -24,7 +25,6 @@ void add_pieces(const SwiGluTensors& whole, index_t F, std::vector<SwiGluTensors
                   {whole.up.weight.row_slice(f, F), whole.up.bias ? whole.up.bias.from(f) : VectorView()},
                   {whole.down.weight.column_slice(f, F), f == 0 ? whole.down.bias : VectorView()}});
 }
-// [pieces]
 
 }  // namespace
 
@@ -51,6 +51,7 @@ MixtureLayer::Weights upload(const MixtureTensors& tensors) {
   if (const auto& shared = tensors.shared; shared && shared->gate.weight.rows % F == 0) {
     add_pieces(*shared, F, experts);
   } else if (shared) {
+    if (shared->gate.bias || shared->up.bias) throw std::invalid_argument("a shared expert of a width of its own, with biases");
     const index_t width = (shared->gate.weight.rows + F - 1) / F * F;
     gate_rows = padded(shared->gate.weight, width, M), up_rows = padded(shared->up.weight, width, M);
     down_columns = padded(shared->down.weight, M, width);

@@ -17,27 +17,22 @@ constexpr std::size_t copy_bytes = 16;
 void perform(const AsyncCopy& copy) {
   note_write(copy.shared, copy_bytes);
   note_store(copy.shared, copy_bytes);
-  if (copy.valid)
-    std::memcpy(copy.shared, copy.global, copy_bytes);
-  else
-    std::memset(copy.shared, 0, copy_bytes);
+  std::memcpy(copy.shared, copy.global, copy_bytes);
 }
 
 }  // namespace
 
-void cp_async(void* shared, const void* global, bool valid, const Where& where) {
+void cp_async(void* shared, const void* global, const Where& where) {
   Thread& self = Block::current()->self();
   self.where = where;
   if ((reinterpret_cast<std::uintptr_t>(shared) | reinterpret_cast<std::uintptr_t>(global)) % copy_bytes != 0)
     die("cp.async: addresses are multiples of 16", where);
   note_write(shared, copy_bytes);
   count_access(shared, copy_bytes, true, where);
-  if (valid) {
-    note_read(global, copy_bytes);
-    count_access(global, copy_bytes, false, where);
-  }
+  note_read(global, copy_bytes);
+  count_access(global, copy_bytes, false, where);
   std::memset(shared, 0xff, copy_bytes);
-  self.copies.push_back({shared, global, valid, self.copy_group});
+  self.copies.push_back({shared, global, self.copy_group});
 }
 
 void cp_async_commit() { ++Block::current()->self().copy_group; }

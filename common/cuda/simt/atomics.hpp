@@ -28,11 +28,6 @@ T atomicAdd(T* address, std::type_identity_t<T> value) {
   return simt::exchange(address, [=](T old) { return static_cast<T>(old + value); });
 }
 
-template <class T>
-T atomicSub(T* address, std::type_identity_t<T> value) {
-  return simt::exchange(address, [=](T old) { return static_cast<T>(old - value); });
-}
-
 template <std::integral T>
 T atomicMax(T* address, std::type_identity_t<T> value) {
   return simt::exchange(address, [=](T old) { return old < value ? value : old; });

@@ -25,7 +25,6 @@ enum class State : std::uint8_t { ready, at_warp, at_warpgroup, at_block, at_clu
 struct AsyncCopy {
   void* shared;
   const void* global;
-  bool valid;
   int group;
 };
 

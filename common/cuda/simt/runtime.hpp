@@ -115,8 +115,8 @@ void ldmatrix_x4(std::uint32_t* registers, const void* row, bool transposed, con
 
 // ---- asynchronous copies of one thread: performed as late as allowed ---------------------------------------------
 
-/// 16 bytes, zeros unless `valid`. Until the copy is waited for, the destination holds poison.
-void cp_async(void* shared, const void* global, bool valid, const Where& where);
+/// 16 bytes. Until the copy is waited for, the destination holds poison.
+void cp_async(void* shared, const void* global, const Where& where);
 void cp_async_commit();
 void cp_async_wait(int groups_left, const Where& where);
 
