@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <charconv>
+#include <limits>
+#include <sstream>
 
 #include "common/files/error.hpp"
+#include "common/files/mapped_file.hpp"
 
 namespace kv {
 namespace {
@@ -100,6 +103,25 @@ index_t parse_size(std::string_view text, std::string_view what) {
   if (!is_number || error != std::errc())
     throw UsageError(std::string(what) + " needs a whole number that is not negative, not '" + std::string(text) + "'");
   return value;
+}
+
+std::vector<Token> parse_tokens(std::string text) {
+  if (text.starts_with("@")) {
+    text = read_text(text.substr(1));
+    for (char& c : text)
+      if (c == ',') c = ' ';
+    std::istringstream words(text);
+    text.clear();
+    for (std::string word; words >> word;) text += (text.empty() ? "" : ",") + word;
+  }
+  std::vector<Token> tokens;
+  for (const std::string& word : split(text)) {
+    const index_t id = parse_size(word, "--tokens");
+    if (id > static_cast<index_t>(std::numeric_limits<Token>::max()))
+      throw Error("token id " + word + " is outside every vocabulary");
+    tokens.push_back(static_cast<Token>(id));
+  }
+  return tokens;
 }
 
 }  // namespace kv

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/tensor/tensor.hpp"
+#include "common/text/token.hpp"
 
 namespace kv {
 
@@ -49,6 +50,8 @@ struct Command {
 std::vector<std::string> split(std::string_view text);
 /// A whole number that is not negative.  @throws UsageError naming `what`
 index_t parse_size(std::string_view text, std::string_view what);
+/// Token ids: "1,2,3", or "@FILE" with ids separated by commas or white space.  @throws UsageError naming --tokens
+std::vector<Token> parse_tokens(std::string text);
 
 extern const Command stages_command, tour_command, generate_command, logits_command, compare_command, bench_command,
     inspect_command, chat_command, experts_command, balance_command, perplexity_command, needle_command, quantise_command,

@@ -1,5 +1,4 @@
 #include <iostream>
-#include <sstream>
 
 #include "chapters/program/session.hpp"
 #include "common/files/error.hpp"
@@ -7,26 +6,6 @@
 
 namespace kv {
 namespace {
-
-/// "1,2,3", or "@FILE" with token ids separated by commas or white space.
-std::vector<Token> parse_tokens(std::string text) {
-  if (text.starts_with("@")) {
-    text = read_text(text.substr(1));
-    for (char& c : text)
-      if (c == ',') c = ' ';
-    std::istringstream words(text);
-    text.clear();
-    for (std::string word; words >> word;) text += (text.empty() ? "" : ",") + word;
-  }
-  std::vector<Token> tokens;
-  for (const std::string& word : split(text)) {
-    const index_t id = parse_size(word, "--tokens");
-    if (id > static_cast<index_t>(std::numeric_limits<Token>::max()))
-      throw Error("token id " + word + " is outside every vocabulary");
-    tokens.push_back(static_cast<Token>(id));
-  }
-  return tokens;
-}
 
 /// How many tokens each call gets; without --chunks all in one.
 std::vector<index_t> parse_chunks(const Arguments& arguments, index_t total) {

@@ -27,6 +27,11 @@ add_library(kv_simt STATIC ${KV_SIMT_SOURCES})
 target_link_libraries(kv_simt PUBLIC kv_flags)
 target_compile_options(kv_simt PRIVATE -O3)   # also in a debug build: fibers are slow enough
 
+if(KV_SANITIZE)  # what runs kernels among other things; kernels alone have the builds that follow
+  target_compile_definitions(kv_simt PUBLIC $<IF:$<STREQUAL:${KV_SANITIZE},thread>,SIMT_TSAN,SIMT_ASAN>)
+  target_compile_options(kv_simt PRIVATE $<$<STREQUAL:${KV_SANITIZE},thread>:-fno-sanitize=thread>)
+endif()
+
 add_library(kv_simt_tsan STATIC EXCLUDE_FROM_ALL ${KV_SIMT_SOURCES})
 target_compile_definitions(kv_simt_tsan PUBLIC SIMT_TSAN)
 # A loop of the runtime must not become a call of memset, which ThreadSanitizer would take for the kernel's.

@@ -1,19 +1,12 @@
 /// Any bytes as tokenizer.json and, behind the first zero byte, as a text: the reader says Error, or text and tokens
 /// keep what tokenizer.hpp promises.
-#include <algorithm>
-#include <cstdint>
-#include <cstdlib>
-#include <cstring>
-
-#include "common/files/error.hpp"
 #include "common/text/tokenizer.hpp"
 #include "common/text/utf8.hpp"
+#include "tests/fuzz/fuzz.hpp"
 
 namespace {
 
-void require(bool condition) {
-  if (!condition) std::abort();  // libFuzzer keeps the input
-}
+using kv::fuzz::require;
 
 void use(const kv::Tokenizer& tokenizer, std::string_view text) {
   std::vector<kv::Token> tokens = tokenizer.encode_with_special(text);
@@ -34,12 +27,7 @@ void use(const kv::Tokenizer& tokenizer, std::string_view text) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  const std::string_view bytes(reinterpret_cast<const char*>(data), size);
-  const std::size_t end = std::min(bytes.find('\0'), size);
-  try {
-    use(kv::Tokenizer(kv::Json::parse(bytes.substr(0, end), "fuzz")), bytes.substr(std::min(end + 1, size)));
-  } catch (const kv::Error& error) {
-    require(std::strlen(error.what()) < 2000 && std::strchr(error.what(), '\n') == nullptr);
-  }
+  const kv::fuzz::Halves halves(kv::fuzz::text_of(data, size));
+  kv::fuzz::read_or_refuse([&] { use(kv::Tokenizer(kv::Json::parse(halves.first, "fuzz")), halves.second); });
   return 0;
 }
