@@ -26,6 +26,8 @@ template <class... Functions>
 struct Visitor : Functions... {
   using Functions::operator()...;
 };
+template <class... Functions>
+Visitor(Functions...) -> Visitor<Functions...>;  // clang 14 does not find it by itself
 
 std::string hexadecimal(char32_t code) {
   std::string digits = "\\u0000";
@@ -67,11 +69,12 @@ Value make_dict(std::vector<std::pair<Value, Value>> members, Meter& meter) {
   meter.elements(2 * members.size());
   int deep = 0;
   Dict dict{{}, 0};
-  for (auto& [key, value] : members) {
+  for (auto& member : members) {
+    Value &key = member.first, &value = member.second;
     if (!key.text() && !is_integer(key) && !key.is<None>()) refuse("use as a key", key);
     deep = std::max(deep, depth(value));
     const auto old = std::ranges::find_if(
-        dict.members, [&](const auto& member) { return equal(member.first, key, meter); });
+        dict.members, [&](const auto& other) { return equal(other.first, key, meter); });
     if (old != dict.members.end()) old->second = std::move(value);
     else dict.members.emplace_back(std::move(key), std::move(value));
   }
