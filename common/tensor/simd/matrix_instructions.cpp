@@ -2,6 +2,9 @@
 
 #include <cstring>
 
+#ifdef KV_AMX_KERNELS
+#include <cpuid.h>
+#endif
 #ifdef __linux__
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -50,7 +53,9 @@ namespace {
 bool amx_allowed() {
 #if defined(KV_AMX_KERNELS) && defined(SYS_arch_prctl)
   constexpr int request_permission = 0x1023, tile_data = 18;
-  return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
+  constexpr unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24;  // clang 14's __builtin_cpu_supports does not know them
+  unsigned a = 0, b = 0, c = 0, features = 0;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &features) != 0 && (features & amx_bf16) != 0 && (features & amx_tile) != 0 &&
          syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
 #else
   return false;
