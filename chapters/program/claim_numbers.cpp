@@ -17,6 +17,7 @@
 #include "chapters/studies/rank_cost.hpp"
 #include "chapters/studies/traffic_trace.hpp"
 #include "common/files/error.hpp"
+#include "common/files/text_file.hpp"
 #include "common/model/metrics.hpp"
 
 namespace kv {

@@ -6,7 +6,7 @@
 #include <sstream>
 
 #include "common/files/error.hpp"
-#include "common/files/mapped_file.hpp"
+#include "common/files/text_file.hpp"
 
 namespace kv {
 namespace {

@@ -7,6 +7,7 @@
 #include "chapters/studies/expert_usage.hpp"
 #include "chapters/studies/heat_map.hpp"
 #include "common/files/error.hpp"
+#include "common/files/text_file.hpp"
 #include "common/text/table.hpp"
 
 namespace kv {

@@ -5,6 +5,7 @@
 #include "chapters/studies/heat_map.hpp"
 #include "chapters/studies/needle.hpp"
 #include "common/files/error.hpp"
+#include "common/files/text_file.hpp"
 #include "common/model/metrics.hpp"
 #include "common/tensor/parallel.hpp"
 #include "common/text/table.hpp"

@@ -4,6 +4,7 @@
 
 #include "chapters/program/session.hpp"
 #include "common/files/error.hpp"
+#include "common/files/text_file.hpp"
 #include "common/tensor/parallel.hpp"
 #include "common/text/table.hpp"
 

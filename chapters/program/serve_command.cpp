@@ -8,6 +8,7 @@
 #include "chapters/program/paged_session.hpp"
 #include "chapters/server/service.hpp"
 #include "common/files/error.hpp"
+#include "common/files/text_file.hpp"
 #include "common/text/chat_template.hpp"
 
 namespace kv {

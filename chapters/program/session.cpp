@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
 #include <iostream>
 
 #include "chapters/models/model_tensors.hpp"
@@ -61,16 +60,6 @@ std::optional<Checkpoint> weights_of(const std::filesystem::path& directory) {
 }
 
 Tokenizer open_tokenizer(const std::filesystem::path& directory) { return Tokenizer(directory / "tokenizer.json"); }
-
-std::string read_text(const std::filesystem::path& file) {
-  std::error_code ignored;
-  if (std::filesystem::is_directory(file, ignored)) throw Error(file.string() + ": is a directory, expected a file of text");
-  std::ifstream stream(file, std::ios::binary);
-  if (!stream) throw Error(file.string() + ": cannot be read: is the path right?");
-  std::string text{std::istreambuf_iterator<char>(stream), {}};
-  if (text.empty()) throw Error(file.string() + ": is empty, expected text");
-  return text;
-}
 
 std::vector<Token> encode_prompt(const std::filesystem::path& directory, const Tokenizer& tokenizer, std::string_view text) {
   std::vector<Token> tokens = tokenizer.encode_with_special(text);

@@ -38,9 +38,6 @@ Tokenizer open_tokenizer(const std::filesystem::path& directory);
 /// Weights may be absent where config.json alone will do.
 std::optional<Checkpoint> weights_of(const std::filesystem::path& directory);
 
-/// A whole text file.  @throws Error when it cannot be read, or is empty
-std::string read_text(const std::filesystem::path& file);
-
 /// The prompt's token ids, with the begin-of-text token where the tokenizer or tokenizer_config.json asks for one.
 std::vector<Token> encode_prompt(const std::filesystem::path& directory, const Tokenizer& tokenizer, std::string_view text);
 

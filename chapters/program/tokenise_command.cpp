@@ -2,6 +2,7 @@
 #include <iterator>
 
 #include "chapters/program/session.hpp"
+#include "common/files/text_file.hpp"
 #include "common/text/table.hpp"
 
 namespace kv {
