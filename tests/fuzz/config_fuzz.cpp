@@ -1,8 +1,10 @@
 /// Any bytes as config.json: each reader of it says Error, or gives sizes that can be multiplied. Beside it lie the tensors of a
 /// shipped model, so what the readers of tensors ask for is either there or refused by name.
+#include <cmath>
 #include <filesystem>
 
 #include "chapters/models/cache_bytes.hpp"
+#include "chapters/models/family.hpp"
 #include "chapters/models/grouped_config.hpp"
 #include "chapters/models/latent_config.hpp"
 #include "chapters/models/mixture_config.hpp"
@@ -31,7 +33,7 @@ void read(const Json& config) {
   if (family(config) == Family::mla)
     read_or_refuse([&] { require(latent_config(config).sizes.row_width() > 0); });
   else
-    read_or_refuse([&] { require(grouped_config(config).sizes.key_value_heads > 0); });
+    read_or_refuse([&] { require(grouped_config(config).heads.key_value_heads > 0); });
 }
 
 }  // namespace
