@@ -97,7 +97,7 @@ __device__ void multiply(const LinearProblem<W, X, Groups, Store>& p, const Line
   const int columns = p.weights.columns, whole = aligned ? columns : 0;
   int i = lane * piece<W>;
   // [early]
-  // Weights never change, so the first of them are asked for while the grid that makes x still runs.
+  // Weights never change: the first of them are asked for while the grid that makes x still runs.
   uint4 first[ahead][outputs_of_warp];
   const bool begun = i + (ahead - 1) * step + piece<W> <= whole;
   if (begun) rows.template load<ahead, step>(first, i);

@@ -37,11 +37,13 @@ __device__ Best largest(const float* row, int count) {
 }
 
 // [next]
-__global__ void __launch_bounds__(threads) most_likely_kernel(const float* logits, int vocabulary, const NextRows next) {
+__global__ void __launch_bounds__(threads)
+    most_likely_kernel(const float* logits, int vocabulary, const NextRows next) {
   const int n = blockIdx.x;
   const Best best = largest(logits + std::size_t(n) * vocabulary, vocabulary);
   if (threadIdx.x != 0) return;
-  next.tokens[std::size_t(next.positions[n] - next.first_positions[n]) * gridDim.x + n] = next.ids[n] = best.token;
+  const std::size_t step = next.positions[n] - next.first_positions[n];
+  next.tokens[step * gridDim.x + n] = next.ids[n] = best.token;
   ++next.positions[n];
 }
 // [next]
