@@ -153,20 +153,23 @@ std::string times_table(const std::vector<Measured>& runs, const fs::path& folde
   const auto registers = [&](int rung) {
     return compiled ? std::to_string(compiled->at("registers").at(static_cast<index_t>(rung - 1)).integer()) : "-";
   };
-  std::string text = "| rung | registers | shared memory, KB | 16 heads: us | GB/s | TFLOP/s | times the rung before | 128 heads: us | GB/s | TFLOP/s | "
-                     "times the rung before |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n";
-  std::string circumstances;
-  for (const Measured& run : runs) {
-    const std::string device = runs.size() > 1 ? run.device + ": " : "";
-    for (const Rung& rung : ladder())
-      text += "| " + device + std::to_string(rung.number) + " " + rung.name + " | " + registers(rung.number) + " | " +
-              (rung.shared_bytes > 0 ? decimal(static_cast<double>(rung.shared_bytes) / 1e3, 1) : "-") + " |" + cells(run, rung.number, 16) +
-              cells(run, rung.number, 128) + "\n";
-    if (!run.flashmla.empty()) text += "| " + device + "FlashMLA | - | - |" + cells(run, 0, 16) + cells(run, 0, 128) + "\n";
-    circumstances += " Measured on " + run.circumstances + run.limits + ".";
+  std::string text;
+  for (const int heads : {16, 128}) {
+    text += "| " + std::to_string(heads) + " heads, rung | registers | shared memory, KB | us | GB/s | TFLOP/s | times the rung before |\n"
+            "| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n";
+    for (const Measured& run : runs) {
+      const std::string device = runs.size() > 1 ? run.device + ": " : "";
+      for (const Rung& rung : ladder())
+        text += "| " + device + std::to_string(rung.number) + " " + rung.name + " | " + registers(rung.number) + " | " +
+                (rung.shared_bytes > 0 ? decimal(static_cast<double>(rung.shared_bytes) / 1e3, 1) : "-") + " |" + cells(run, rung.number, heads) + "\n";
+      if (!run.flashmla.empty()) text += "| " + device + "FlashMLA | - | - |" + cells(run, 0, heads) + "\n";
+    }
+    text += "\n";
   }
+  std::string circumstances;
+  for (const Measured& run : runs) circumstances += " Measured on " + run.circumstances + run.limits + ".";
   if (runs.empty()) circumstances = " No GPU has run these kernels yet.";
-  return text + "\n<div class=\"measured\">Batch " + std::to_string(batch) + ", context " + std::to_string(context) +
+  return text + "<div class=\"measured\">Batch " + std::to_string(batch) + ", context " + std::to_string(context) +
          ". GB/s: of the bytes that must be read and written once, cache, queries and results, whatever a rung reads in truth. A rung's time is that "
          "of all its launches, from 5 on schedule, kernel and combine; FlashMLA's is of kernel and combine, its schedule lies before the clock. The "
          "kernels alone are not measured. Registers: of a thread, as compiled for sm_90a" + (compiled ? " by CUDA " + compiled->at("cuda").text() : "") +
