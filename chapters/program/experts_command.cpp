@@ -134,7 +134,9 @@ std::vector<Ablation> ablate(const Checkpoint& checkpoint, const Text& text) {
 
 std::string ablation_table(const Text& text, const std::vector<Ablation>& ablations) {
   Table table({"layer", "costliest expert", "loss + nats", "second", "loss + nats", "median + nats", "experts the loss falls without"});
-  for (auto& [layer, increases] : harm(ablations, text.usage.loss)) {
+  for (const auto& of_layer : harm(ablations, text.usage.loss)) {
+    const index_t layer = of_layer.first;
+    const std::vector<double>& increases = of_layer.second;
     std::vector<index_t> order(increases.size());
     for (index_t e = 0; e < order.size(); ++e) order[e] = e;
     std::ranges::stable_sort(order, std::greater(), [&](index_t e) { return increases[e]; });
