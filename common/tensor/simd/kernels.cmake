@@ -8,6 +8,9 @@ add_library(kv_common_tensor_simd STATIC
   common/tensor/simd/instruction_set.cpp common/tensor/simd/matrix_instructions.cpp common/tensor/simd/kernels_portable.cpp)
 add_library(kv_common_tensor_simd_checked ALIAS kv_common_tensor_simd)
 target_link_libraries(kv_common_tensor_simd PUBLIC kv_flags)
+if(KV_SANITIZE)  # GCC 12 needs more than ten minutes for these files with checks of arithmetic; accesses are watched
+  target_compile_options(kv_common_tensor_simd PRIVATE -fno-sanitize=undefined)
+endif()
 set_source_files_properties(common/tensor/simd/kernels_portable.cpp PROPERTIES COMPILE_OPTIONS "${KV_KERNEL_FLAGS}")
 
 set(KV_AVX2_FLAGS -mavx2 -mfma -mf16c)
