@@ -197,6 +197,7 @@ TEST_CASE("a client that leaves gives its pages back, streamed or not", "[server
   const bool streamed = GENERATE(false, true);
   Server server(gqa, 4, 60);
   const std::string body = std::string(R"({"prompt":"Once upon a time","max_tokens":150,"ignore_eos":true,"n":4,"stream":)") + (streamed ? "true}" : "false}");
+  std::uint64_t fewest = 150;  // steps after a client has left; all of the answer are 150
   for (int i = 0; i < 5; ++i) {
     Connection leaving(server.port);
     leaving.send(http_post("/v1/completions", body));
@@ -205,7 +206,9 @@ TEST_CASE("a client that leaves gives its pages back, streamed or not", "[server
     const std::uint64_t before = server.engine.stats().steps;
     leaving.close();
     while (server.engine.stats().pages.held > 0) std::this_thread::yield();
-    // Not to the end. That it stops within one step of being told is 09_scheduler_test's; when the system tells is its own affair.
-    CHECK(server.engine.stats().steps < before + 140);
+    const std::uint64_t steps = server.engine.stats().steps - before;
+    CHECK(steps < 140);
+    fewest = std::min(fewest, steps);
   }
+  CHECK(fewest < 20);  // what the system takes to tell of it is counted too, and is longer where others compute
 }
