@@ -41,6 +41,13 @@ enum class Reach {
   beyond_made,  ///< positions are counted among the rows that are kept: a text may outgrow the model's context
 };
 
+/// What a stage's linear layers are given, which decides what --inputs may make of it.
+enum class LinearInputs {
+  whole_rows,  ///< any format
+  parts,       ///< of rows: none that gives a whole row one scale
+  on_device,   ///< of products that are not ours to choose
+};
+
 /// One way to attend.
 struct Stage {
   std::string_view name;
@@ -52,6 +59,7 @@ struct Stage {
   StageOptions options = {};
   Reach reach = Reach::as_made;
   MakeLayersOnPages make_on_pages = {};  ///< of a stage that keeps pages
+  LinearInputs linear_inputs = LinearInputs::whole_rows;
 };
 
 /// The page table that a stage makes for itself: --page and --pages, or as many as all sequences take when they are full.

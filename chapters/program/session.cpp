@@ -151,8 +151,9 @@ void set_options(std::vector<Stage>& stages, const Arguments& arguments) {
 
 /// Why a stage cannot have the inputs that are in use, or nothing.
 std::string_view objection(const Stage& stage) {
-  if (input_format() != InputFormat::f32 && stage.name.starts_with("cuda")) return "has products of its own, on a GPU";
-  if (integers(input_format()) && stage.name == "parallel-reduce") return "cuts rows of inputs into parts, and a scale belongs to a whole row";
+  if (input_format() != InputFormat::f32 && stage.linear_inputs == LinearInputs::on_device) return "has products of its own, on a GPU";
+  if (integers(input_format()) && stage.linear_inputs == LinearInputs::parts)
+    return "cuts rows of inputs into parts, and a scale belongs to a whole row";
   return {};
 }
 
@@ -167,8 +168,8 @@ bool go_together(InputFormat inputs, const std::vector<MatrixView>& matrices) {
 /// f32 where nothing else goes with the weights.
 void apply_fastest_inputs(const Checkpoint& checkpoint) {
   const std::vector<MatrixView> matrices = multiplied(model_tensors(checkpoint));
-  const bool rounded = go_together(InputFormat::int8, matrices), choice = rounded || go_together(InputFormat::bf16, matrices);
-  use_input_format(choice ? fastest_input_format(rounded ? DType::i8 : DType::bf16) : InputFormat::f32);
+  const bool in_i8 = go_together(InputFormat::int8, matrices), choice = in_i8 || go_together(InputFormat::bf16, matrices);
+  use_input_format(choice ? fastest_input_format(in_i8 ? DType::i8 : DType::bf16) : InputFormat::f32);
   std::cerr << "inputs: " << name(input_format()) << (choice ? ", the fastest here" : ", as no other format goes with these weights") << std::endl;
 }
 
