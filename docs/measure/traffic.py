@@ -1,4 +1,5 @@
-"""What chapter 9 says of traffic: runs `kvbook traffic` and writes tables. Counts do not depend on the machine, times do."""
+"""What chapter 9 says of traffic: runs `kvbook traffic` on a model, tiny-gqa when none is given, and writes tables. Counts do not
+depend on the machine, times do."""
 import datetime
 import json
 import os
@@ -10,7 +11,7 @@ import sys
 import tempfile
 
 kvbook = sys.argv[1]
-model = "data/tiny-gqa"
+model = sys.argv[2] if len(sys.argv) > 2 else "data/tiny-gqa"
 
 
 def traffic(*options):
@@ -21,7 +22,7 @@ def where():
     names = [line.split(": ", 1)[1] for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
     busy = ", with other work on the machine: times say little" if os.getloadavg()[0] > 1 else ""
-    return f"tiny-gqa, {datetime.date.today()}, {names[0]}, {os.cpu_count()} cores, commit {commit}{busy}."
+    return f"{pathlib.Path(model).name}, {datetime.date.today()}, {names[0]}, {os.cpu_count()} cores, commit {commit}{busy}."
 
 
 measured = where()
@@ -102,33 +103,7 @@ def pages():
     write("pages", ["rows of a page", "pages", "hit rate", "of a cache that forgets nothing", "preemptions", "tokens fed", "most pages held", "wasted rows, mean"], rows)
 
 
-def preallocated(turn):
-    """The same new tokens behind the same context in a cache that nobody else uses."""
-    options = ["--stage", "preallocated", "--context", str(44 * turn), "--prompt-tokens", "44" if turn else "40", "--new-tokens", "1"]
-    return json.loads(subprocess.run([kvbook, "bench", "--model", model, "--json", *options], check=True, capture_output=True).stdout)["ttft_ms"]
-
-
-def turns():
-    """A conversation: every turn's prompt is all of the one before, 4 tokens for its answer and 40 more. Medians of three."""
-    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
-        for turn in range(20):
-            json.dump({"arrival_ms": 400 * turn, "prefix": 0, "prefix_tokens": 44 * turn + 40, "prompt_tokens": 44 * turn + 40, "new_tokens": 4}, file)
-            file.write("\n")
-        file.flush()
-        rounds = [(traffic("--trace", file.name)["each"], traffic("--trace", file.name, "--no-reuse")["each"], [preallocated(i) for i in range(20)])
-                  for _ in range(3)]
-    found, again = ([turn | {"ttft_ms": statistics.median(run[way][i]["ttft_ms"] for run in rounds)} for i, turn in enumerate(rounds[0][way])]
-                    for way in (0, 1))
-    alone = [statistics.median(run[2][i] for run in rounds) for i in range(20)]
-    rows = [[str(i + 1), str(a["prompt_tokens"]), str(a["reused_tokens"]), f"{a['ttft_ms']:.1f}", f"{b['ttft_ms']:.1f}", f"{alone[i]:.1f}"]
-            for i, (a, b) in enumerate(zip(found, again)) if i + 1 in (1, 2, 5, 10, 15, 20)]
-    write("turns", ["turn", "tokens of the prompt", "of these reused", "TTFT with reuse, ms", "without, ms", "a preallocated cache of its own, ms"], rows)
-    draw("turns", "A conversation of 20 turns", "turn", "TTFT, ms", {
-        "with reuse": {i + 1: turn["ttft_ms"] for i, turn in enumerate(found)}, "without": {i + 1: turn["ttft_ms"] for i, turn in enumerate(again)},
-        "preallocated, a cache of its own": {i + 1: ms for i, ms in enumerate(alone)}})
-
-
-pages()
-turns()
-policies()
-gain()
+if __name__ == "__main__":
+    pages()
+    policies()
+    gain()
