@@ -67,6 +67,11 @@ void FastGen::prompt_ends(const RowSource&) {
 }
 // [mass]
 
+index_t FastGen::spare() const {
+  const bool holds_everything = std::ranges::all_of(needs_, [](HeadNeeds needs) { return needs == HeadNeeds::everything; });
+  return holds_everything ? no_limit : sizes_.budget - std::min(sizes_.budget, tokens_);
+}
+
 // [victims]
 std::vector<index_t> FastGen::victims(index_t g) const {
   if (tokens_ < sizes_.budget || needs_[g] == HeadNeeds::everything) return {};

@@ -37,6 +37,7 @@ class FastGen : public ForgettingPolicy {
   void after(const Attended& token) override;
   void prompt_ends(const RowSource& rows) override;
   std::vector<index_t> victims(index_t g) const override;
+  index_t spare() const override;
   void drop(index_t g, std::span<const index_t> indices) override { notes_.drop(g, indices); }
   StateBytes bytes() const override { return notes_.bytes(); }
 

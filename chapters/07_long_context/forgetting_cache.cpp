@@ -12,6 +12,20 @@ std::vector<index_t> consecutive(index_t first, index_t count) {
   return result;
 }
 
+/// Rows as a token saw them: without those of the last `behind` tokens.
+class RowsBefore : public RowSource {
+ public:
+  RowsBefore(const RowSource& rows, index_t behind) : rows_(rows), behind_(behind) {}
+  index_t heads() const override { return rows_.heads(); }
+  index_t value_width() const override { return rows_.value_width(); }
+  index_t count(index_t g) const override { return rows_.count(g) - behind_; }
+  const RowBlock& block(index_t g, index_t first, index_t count) const override { return rows_.block(g, first, count); }
+
+ private:
+  const RowSource& rows_;
+  index_t behind_;
+};
+
 }  // namespace
 
 ForgettingCache::ForgettingCache(const ForgettingSizes& sizes, MakePolicy make_policy)
@@ -21,14 +35,25 @@ ForgettingCache::ForgettingCache(const ForgettingSizes& sizes, MakePolicy make_p
       policy_(make_policy_(sizes.layout.heads)) {}
 
 // [attend]
-Tensor<3> ForgettingCache::attend(const Tensor<3>& query, float scale,
-                                  std::optional<Token> token, const AppendRow& append) {
+index_t ForgettingCache::together(index_t count) const {
+  for (index_t g = 0; g < rows_.heads(); ++g)
+    if (rows_.count(g) != length_) return 1;  // a row's number is no longer its position
+  const index_t of_window = sizes_.window - std::min(sizes_.window, length_);
+  return std::clamp<index_t>(std::min(policy_->spare(), of_window), 1, count);
+}
+
+Tensor<3> ForgettingCache::attend(const Tensor<3>& queries, float scale,
+                                  std::span<const Token> tokens, const AppendRow& append) {
   leave_window();
   give_up();
-  append(rows_, length_);
-  Tensor<3> mixed = kv::attend(query, rows_, {.position = length_}, scale);
-  policy_->after({length_, token, query, rows_, scale});
-  ++length_;
+  const index_t T = queries.shape(0);
+  for (index_t t = 0; t < T; ++t) append(rows_, t, length_ + t);
+  Tensor<3> mixed = kv::attend(queries, rows_, {.position = length_}, scale);
+  for (index_t t = 0; t < T; ++t, ++length_) {
+    const auto token = t < tokens.size() ? std::optional(tokens[t]) : std::nullopt;
+    const RowsBefore seen(rows_, T - 1 - t);
+    policy_->after({length_, token, kv::rows(queries, t, 1), seen, scale});
+  }
   return mixed;
 }
 
@@ -44,6 +69,7 @@ void ForgettingCache::drop(index_t g, std::span<const index_t> indices) {
 
 /// In a layer that was made with a window the next token does not see what lies before it, whatever the policy says.
 void ForgettingCache::leave_window() {
+  if (length_ < sizes_.window) return;
   for (index_t g = 0; g < rows_.heads(); ++g) {
     index_t outside = 0;
     for (const index_t position : rows_.positions(g)) outside += length_ - position >= sizes_.window;
@@ -75,13 +101,18 @@ Tensor<3> attend_forgetting(const Tensor<3>& queries, const Batch& batch,
                             const AppendRowOf& append) {
   const index_t H = queries.shape(1), W = caches.front().rows().value_width();
   Tensor<3> mixed = empty<3>({queries.shape(0), H, W});
-  for (const auto& [sequence, first, count, position, tokens] : batch)
-    for (index_t t = 0, n = first; t < count; ++t, ++n) {
-      const auto token = t < tokens.size() ? std::optional(tokens[t]) : std::nullopt;
-      const auto append_own = [&](KeptRows& rows, index_t at) { append(rows, n, at); };
-      put_rows(mixed, n,
-               caches.at(sequence).attend(rows(queries, n, 1), scale, token, append_own));
+  for (const auto& [sequence, first, count, position, tokens] : batch) {
+    ForgettingCache& cache = caches.at(sequence);
+    for (index_t t = 0, T; t < count; t += T) {
+      T = cache.together(count - t);
+      const index_t n = first + t;
+      const auto own = tokens.empty() ? tokens : tokens.subspan(t, T);
+      const auto append_own = [&](KeptRows& rows, index_t i, index_t position) {
+        append(rows, n + i, position);
+      };
+      put_rows(mixed, n, cache.attend(rows(queries, n, T), scale, own, append_own));
     }
+  }
   return mixed;
 }
 // [batch]

@@ -2,6 +2,7 @@
 /// @file
 /// Who says which rows are given up.
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -20,6 +21,9 @@ struct Attended {
   float scale;
 };
 
+/// Of tokens: any number.
+inline constexpr index_t no_limit = std::numeric_limits<index_t>::max();
+
 // [policy]
 /// Chooses for one sequence in one layer. It hears of every token, one after the other, and never
 /// of chunks or batches: what it chooses depends on the tokens before and on nothing else.
@@ -30,6 +34,8 @@ struct ForgettingPolicy {
   virtual void prompt_ends(const RowSource& /*rows*/) {}
   /// Rows that head g gives up now, ascending. Asked before each new row and at a prompt's end.
   virtual std::vector<index_t> victims(index_t g) const = 0;
+  /// So many tokens can come, at least, before a head gives up a row: they may attend together.
+  virtual index_t spare() const = 0;
   /// Rows of head g have been given up: those behind them close up.
   virtual void drop(index_t g, std::span<const index_t> indices) = 0;
   /// What it has noted besides the rows.

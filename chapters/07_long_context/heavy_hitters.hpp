@@ -17,6 +17,7 @@ class HeavyHitters : public ForgettingPolicy {
 
   void after(const Attended& token) override;
   std::vector<index_t> victims(index_t g) const override;
+  index_t spare() const override { return budget_ - std::min(budget_, sums_[0].size()); }
   void drop(index_t g, std::span<const index_t> indices) override { sums_.drop(g, indices); }
   StateBytes bytes() const override { return sums_.bytes(); }
 

@@ -16,6 +16,7 @@ class LeastRecentlyUsed : public ForgettingPolicy {
 
   void after(const Attended& token) override;
   std::vector<index_t> victims(index_t g) const override;
+  index_t spare() const override { return budget_ - std::min(budget_, last_uses_[0].size()); }
   void drop(index_t g, std::span<const index_t> indices) override { last_uses_.drop(g, indices); }
   StateBytes bytes() const override { return last_uses_.bytes(); }
 

@@ -22,6 +22,7 @@ class Snap : public ForgettingPolicy {
   void after(const Attended& token) override;
   void prompt_ends(const RowSource& rows) override;
   std::vector<index_t> victims(index_t g) const override { return victims_[g]; }
+  index_t spare() const override { return no_limit; }  // but at a prompt's end
   void drop(index_t g, std::span<const index_t>) override { victims_[g].clear(); }
   StateBytes bytes() const override;
 
