@@ -75,4 +75,22 @@ document.addEventListener('DOMContentLoaded', () => {
     if (!box.contains(event.target)) list.hidden = true;
   });
   document.getElementById('titlearea').append(box);
+  box.append(...darkSwitch());
 });
+
+// ---- the dark switch ----
+
+/// The theme's, if the theme is there. The theme itself would put it beside Doxygen's search box, which this book has not.
+function darkSwitch() {
+  if (!customElements.get('doxygen-awesome-dark-mode-toggle')) return [];
+  const toggle = document.createElement('doxygen-awesome-dark-mode-toggle');
+  const label = 'Light or dark';
+  Object.assign(toggle, {title: label, tabIndex: 0, role: 'button', ariaLabel: label});
+  toggle.updateIcon();
+  toggle.addEventListener('keydown', (event) => {
+    if (event.key === 'Enter' || event.key === ' ') event.preventDefault(), toggle.click();
+  });
+  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => toggle.updateIcon());
+  document.addEventListener('visibilitychange', () => toggle.updateIcon());
+  return [toggle];
+}

@@ -2,7 +2,8 @@
 """docs/finish.py HTML_FOLDER: what Doxygen leaves out of the book.
 
 Figures become images: they follow the page's dark switch and not the system's, and say in words
-what they show. Every listing says which file it is from, and marks what is new in it. And an index for the search box, of the
+what they show. Every listing says which file it is from, and marks what is new in it. A comma keeps to the formula before
+it. And an index for the search box, of the
 book's sections first and of its symbols after them. The page "One step at a time" gets its traces."""
 import base64
 import difflib
@@ -129,6 +130,7 @@ def listings_with_files(folder):
         text, end, before = parts[0], 0, ""
         for listing, part in zip(listings, parts[1:]):
             code, mark, rest = part.partition("<!-- fragment -->")
+            code = code.replace("///&lt; ", "// ")  # a comment of the file, which Doxyfile's filter has changed
             now = source.read_text()[end:listing.start()].strip() == "Now:"
             text += (f'<div class="listing-file">{listing[1]}</div>' if listing[1] else "") + '<div class="fragment">'
             text += (new_lines_marked(code, before) if now else code) + mark + rest
@@ -149,6 +151,15 @@ def figures_as_images(folder):
         page.write_text(FIGURE.sub(image, content))
 
 
+def formulas_with_marks(folder):
+    """A mark behind a formula, or a bracket before it, stays in its line; Doxygen's own space behind the bracket goes."""
+    for page in book_pages(folder):
+        content = re.sub(r"([(\[]) (\\\()", r"\1\2", page.read_text())
+        content = re.sub(r"[(\[]?\\\((?:(?!\\\)).)*\\\)[.,;:!?)\]]*", lambda formula: formula[0] if formula[0].startswith("\\(") and
+                         formula[0].endswith("\\)") else f'<span class="whole">{formula[0]}</span>', content)
+        page.write_text(content)
+
+
 def step_page(folder):
     """One file: traces as they are, and as images what is shown without JavaScript."""
     docs = pathlib.Path(__file__).resolve().parent
@@ -163,6 +174,7 @@ def step_page(folder):
 def main(folder):
     figures_as_images(folder)
     listings_with_files(folder)
+    formulas_with_marks(folder)
     step_page(folder)
     (folder / "book_search.js").write_text(f"const bookSearch = {json.dumps(search_index(folder), separators=(',', ':'))};\n")
 

@@ -2,8 +2,8 @@
 """docs/overflow.py: what is wider than its column in the built book, from a phone to a large screen. docs/check calls it.
 
 A headless Chromium opens every page and makes it narrow and wide. What lies in a box of its own that scrolls, as a listing
-on a phone does, is no finding; a listing that must be scrolled on a laptop or a larger screen is one. Where there is no
-Chromium nothing is looked at."""
+on a phone does, is no finding; a listing, a table or a formula that must be scrolled on a laptop or a larger screen is one.
+Where there is no Chromium nothing is looked at."""
 import functools
 import http.server
 import html
@@ -18,7 +18,7 @@ import threading
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 HTML = ROOT / "build/docs/html"
 WIDTHS = (390, 1280, 1400, 1920)
-LISTINGS_FIT_FROM = 1280
+ALL_FITS_FROM = 1280
 SECONDS = 300
 
 SCRIPT = """<body><script>
@@ -31,8 +31,8 @@ const words = (element) => element.tagName.toLowerCase() + ' "' + element.textCo
 const wide = (page, width) => {
   const top = page.getElementById('doc-content'), edge = top.getBoundingClientRect().right + 1;
   const found = [...top.querySelectorAll('.contents *')].filter((e) => e.getBoundingClientRect().right > edge && !clipped(e, top));
-  const named = (e) => (e.closest('.doxygen-awesome-fragment-wrapper') || e).previousElementSibling?.className === 'listing-file';
-  const cut = width < FIT ? [] : [...top.querySelectorAll('div.fragment')].filter((e) => named(e) && e.scrollWidth > e.clientWidth + 1);
+  const boxes = [...top.querySelectorAll('div.fragment, table.markdownTable, .MathJax_SVG_Display')];
+  const cut = width < FIT ? [] : boxes.filter((e) => e.scrollWidth > e.clientWidth + 1);
   return [...found.slice(0, 1), ...cut].map(words);
 };
 const wait = (time) => new Promise((done) => setTimeout(done, time));
@@ -65,7 +65,7 @@ class Server(http.server.SimpleHTTPRequestHandler):
     def do_GET(self):
         if self.path != "/overflow":
             return super().do_GET()
-        page = SCRIPT.replace("PAGES", json.dumps(self.pages)).replace("WIDTHS", json.dumps(WIDTHS)).replace("FIT", str(LISTINGS_FIT_FROM))
+        page = SCRIPT.replace("PAGES", json.dumps(self.pages)).replace("WIDTHS", json.dumps(WIDTHS)).replace("FIT", str(ALL_FITS_FROM))
         self.send_response(200)
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.end_headers()

@@ -52,7 +52,7 @@ std::string style(const std::vector<std::string>& row_names) {
       light += ".r" + std::to_string(r) + "{fill:" + std::string(colour->light) + "}";
       dark += ".r" + std::to_string(r) + "{fill:" + std::string(colour->dark) + "}";
     }
-  return "<style>:root{color-scheme:light dark}" + light + "@media(prefers-color-scheme:dark){" + dark + "}</style>\n";
+  return "<style>:root{color-scheme:light dark;fill:#57606a}" + light + "@media(prefers-color-scheme:dark){:root{fill:#9da7b1}" + dark + "}</style>\n";
 }
 
 /// What the colours mean.
@@ -83,7 +83,7 @@ std::string svg(const HeatMap& map) {
   const int columns = static_cast<int>(map.cells[0].size()), height = top + row_height * static_cast<int>(map.cells.size()) + bottom;
   const double cell = static_cast<double>(map_width) / columns, range = map.most > map.least ? map.most - map.least : 1.0;
   std::string result = format("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" "
-                              "font-size=\"11\" fill=\"#808080\" role=\"img\">\n", name_width + map_width + 10, height);
+                              "font-size=\"11\" role=\"img\">\n", name_width + map_width + 10, height);
   result += "<title>" + escaped(map.title) + "</title>\n" + style(map.row_names);
   result += text_at(name_width, 14, "start", map.title);
   for (int c = 0; c < columns; c += std::max(1, columns / 16)) result += text_at(name_width + (c + 0.5) * cell, top - 6, "middle", column_name(map, c));

@@ -135,10 +135,10 @@ void measure_decode(Report& report) {
       plot.series[2].points.push_back({static_cast<double>(S), times.decompressed});
     }
   }
-  report.table("latent_decode", table,
+  report.with_model("No checkpoint").table("latent_decode", table,
                "One decode step (T = 1) of one layer with DeepSeek's head sizes (R 512, P 64, D 192, W 128) and random weights in bf16, the cache in "
                "f32, from the query to the heads' outputs; medians of 15, decompressed of 3. Above x 1 absorbed is faster, below "
-               "naive. The numbers of the shipped model do not apply.");
+               "naive.");
   report.figure("latent_decode", plot);
   report.numbers("latent_decode", numbers);
 }
@@ -165,7 +165,7 @@ void measure_prefill(Report& report) {
         .set("expanded_flop", expanded_flop).set("absorbed_flop", absorbed_flop);
     numbers.push_back(row);
   }
-  report.table("latent_prefill", table,
+  report.with_model("No checkpoint").table("latent_prefill", table,
                "The last T of 2,048 tokens, one layer with 16 heads of DeepSeek's sizes, otherwise as above; medians of 3.");
   report.numbers("latent_prefill", numbers);
 }
@@ -182,9 +182,9 @@ void measure_decoupling(Report& report) {
     row.set("distance", distance).set("past_rotation", past_rotation).set("at_distance_8", at_distance_8).set("decoupled", decoupled);
     numbers.push_back(row);
   }
-  report.table("decoupling", table,
+  report.with_model("No checkpoint, no timing").table("decoupling", table,
                "Largest error of the scores of one query with 64 keys, relative to the largest score. Random query, latents and W_UK, "
-               "D 128, R 512, theta 10,000. \"Rounding\": below 1e-4. No timing.");
+               "D 128, R 512, theta 10,000. \"Rounding\": below 1e-4.");
   report.numbers("decoupling", numbers);
 }
 
@@ -217,7 +217,8 @@ void measure_published(Report& report) {
     bytes.push_back({name.substr(0, name.find(" (")), grouped(bytes_per_token(all[0][i], layers[0], 2)),
                      grouped(bytes_per_token(all[1][i], layers[1], 2)), grouped(bytes_per_token(all[2][i], layers[2], 2))});
   }
-  report.table("latent_layouts", bytes, "From data/configs by kvbook inspect's rule. No timing.");
+  const Report counted = report.with_model("No checkpoint, no timing");
+  counted.table("latent_layouts", bytes, "From data/configs by kvbook inspect's rule.");
 
   using Form = Cost (*)(const LatentSizes&, index_t, index_t);
   const auto add = [&](const std::string& text, Form form, auto value) {
@@ -231,7 +232,7 @@ void measure_published(Report& report) {
     add(name + ": MB of cache read, bf16", form, [&](const Cost& cost) { return decimal(cost.cache_values * 2 / 1e6, 2); });
     add(name + ": FLOP of attention per byte of cache", form, [](const Cost& cost) { return decimal(cost.intensity(2), 1); });
   }
-  report.table("latent_costs", costs, "Counted by chapters/04_latent_cache/cost.cpp. No timing.");
+  counted.table("latent_costs", costs, "Counted by chapters/04_latent_cache/cost.cpp.");
 }
 
 }  // namespace
