@@ -3,7 +3,7 @@
 
 Figures become images: they follow the page's dark switch and not the system's, and say in words
 what they show. Every listing says which file it is from, and marks what is new in it. A comma keeps to the formula before
-it. And an index for the search box, of the
+it. Empty pages go. And an index for the search box, of the
 book's sections first and of its symbols after them. The page "One step at a time" gets its traces."""
 import base64
 import difflib
@@ -160,6 +160,25 @@ def formulas_with_marks(folder):
         page.write_text(content)
 
 
+def no_empty_pages(folder):
+    """Doxygen makes a page for every Markdown file and for every folder, with nothing on it, and its list of pages leaves out
+    those that are parts of the first: all of this book."""
+    for page in [*folder.glob("*_8md.html"), *folder.glob("dir_*.html")]:
+        if not text_of(re.search(r'<div class="contents">(.*?)</div><!-- contents -->', page.read_text(), re.S)[1]):
+            page.unlink()
+    for page in book_pages(folder):  # the name of a Markdown file in a text is no link to its empty page
+        page.write_text(re.sub(r'<a class="el" href="\w+_8md\.html">(.*?)</a>', r"\1", page.read_text()))
+    for page in folder.glob("dir_*.html"):
+        page.write_text(re.sub(r'<tr class="memitem:">(?:(?!</tr>).)*href="(dir_\w+\.html)".*?</tr>\n',
+                               lambda row: row[0] if (folder / row[1]).exists() else "", page.read_text()))
+    titles = [(page.name, text_of(re.search(r'<div class="title">(.*?)</div>', page.read_text(), re.S)[1]))
+              for page in book_pages(folder) if not page.name.endswith("-exercises.html")]
+    links = "".join(f'<li><a href="{name}">{html.escape(title)}</a></li>' for name, title in titles)
+    pages = folder / "pages.html"
+    pages.write_text(re.sub(r'<div class="textblock">.*?</div><!-- directory -->', lambda _: f'<div class="textblock"><ul>{links}</ul></div>',
+                            pages.read_text(), flags=re.S))
+
+
 def step_page(folder):
     """One file: traces as they are, and as images what is shown without JavaScript."""
     docs = pathlib.Path(__file__).resolve().parent
@@ -175,6 +194,7 @@ def main(folder):
     figures_as_images(folder)
     listings_with_files(folder)
     formulas_with_marks(folder)
+    no_empty_pages(folder)
     step_page(folder)
     (folder / "book_search.js").write_text(f"const bookSearch = {json.dumps(search_index(folder), separators=(',', ':'))};\n")
 
