@@ -82,6 +82,7 @@ std::string svg(const HeatMap& map) {
   require_matrix(map);
   const int columns = static_cast<int>(map.cells[0].size()), height = top + row_height * static_cast<int>(map.cells.size()) + bottom;
   const double cell = static_cast<double>(map_width) / columns, range = map.most > map.least ? map.most - map.least : 1.0;
+  const double gap = cell < 8.0 ? 0.0 : 1.0;  // between narrow cells it would thin their colours
   std::string result = format("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" "
                               "font-size=\"11\" role=\"img\">\n", name_width + map_width + 10, height);
   result += "<title>" + escaped(map.title) + "</title>\n" + style(map.row_names);
@@ -96,7 +97,7 @@ std::string svg(const HeatMap& map) {
     for (int c = 0; c < columns; ++c) {
       const double value = map.cells[r][c];
       result += format("<rect x=\"%.2f\" y=\"%.1f\" width=\"%.2f\" height=\"%d\" fill=\"%s\"><title>", name_width + c * cell, y,
-                       cell - 1, row_height - 1, colour((value - map.least) / range).c_str()) +
+                       cell - gap, row_height - 1, colour((value - map.least) / range).c_str()) +
                 escaped(map.row_names[r] + ", " + column_name(map, c)) + format(": %.4g</title></rect>\n", value);
     }
   }
