@@ -115,6 +115,11 @@ TEST_CASE("a heat map has a cell for every number, and says which", "[usage]") {
   CHECK_THROWS_AS(svg(map), std::invalid_argument);
 }
 
+TEST_CASE("narrow cells of a heat map touch: their colours are the legend's", "[usage]") {
+  const HeatMap map{.title = "many", .column_label = "row", .row_names = {"one"}, .cells = {std::vector<double>(280, 1.0)}, .least = 0, .most = 1, .unit = ""};
+  CHECK(holds(svg(map), "<rect x=\"152.00\" y=\"40.0\" width=\"2.00\""));
+}
+
 TEST_CASE("a stage has one colour, whatever follows its name; what is no stage has none of these", "[usage]") {
   CHECK(stage_colour("window of 256") == stage_colour("window"));
   CHECK(stage_colour("4 sinks and a window of 252") == stage_colour("4 sinks and a window"));
