@@ -44,17 +44,20 @@ void on_some_models(const std::function<void(const Checkpoint&)>& check) {
 std::vector<Stage> whole_stages(const Checkpoint& checkpoint) { return test::whole_stages(family(checkpoint.config())); }
 index_t vocabulary(const Checkpoint& checkpoint) { return model_sizes(checkpoint.config()).vocabulary; }
 
+/// Of so many tokens, those that the stage need not be fed again.
+index_t remembered(const Stage& stage, index_t tokens) { return stage.name == "cuda-uncached" ? 0 : tokens; }
+
 std::filesystem::path shipped(const char* name) { return std::filesystem::path(KV_DATA) / name; }
 
 }  // namespace
 
-TEST_CASE("both stages are in the table, with a tolerance and its reason", "[cuda-stages]") {
+TEST_CASE("the stages are in the table, with a tolerance and its reason", "[cuda-stages]") {
   std::vector<std::string_view> names;
   for (const Stage& stage : test::whole_stages(Family::mla)) names.push_back(stage.name);
-  CHECK(names == std::vector<std::string_view>{"cuda-naive", "cuda-absorbed"});
-  CHECK(test::whole_stages(Family::gqa).size() == 1);
+  CHECK(names == std::vector<std::string_view>{"cuda-naive", "cuda-absorbed", "cuda-uncached"});
+  CHECK(test::whole_stages(Family::gqa).size() == 2);
   CHECK(find_stage("6").name == "cuda-naive");
-  for (const char* name : {"cuda-naive", "cuda-absorbed"}) CHECK(find_stage(name).equality.tolerance <= 1e-4);
+  for (const std::string_view name : names) CHECK(find_stage(name).equality.tolerance <= 1e-4);
 }
 
 TEST_CASE("logits of the CUDA stages agree with Hugging Face transformers, as far as a window reaches", "[cuda-stages][golden]") {
@@ -137,7 +140,7 @@ TEST_CASE("the CUDA stages, truncate and go on as if fresh", "[cuda-stages]") {
         if (kept > 0) decoder.logits(0, part(tokens, 0, kept));
         decoder.logits(0, others);
         decoder.truncate(0, kept);
-        CHECK(decoder.remembered(0) == kept);
+        CHECK(decoder.remembered(0) == remembered(stage, kept));
         CHECK(as_promised(stage, decoder.logits(0, part(tokens, kept, 12 - kept)), rows(expected, kept, 12 - kept)));
         CHECK_THROWS_AS(decoder.truncate(0, 13), std::out_of_range);
       }
@@ -158,7 +161,7 @@ TEST_CASE("the CUDA stages, exactly the capacity and one more", "[cuda-stages]")
       const std::string message = error_of([&] { decoder.logits({{0, part(short_one, 2, 1)}, {1, tokens}}); });
       CHECK(holds(message, "sequence 1 would have 16 tokens; the capacity is 9"));
       CHECK(decoder.tokens(0) == part(short_one, 0, 2));
-      CHECK(decoder.remembered(1) == 7);
+      CHECK(decoder.remembered(1) == remembered(stage, 7));
       CHECK(decoder.state_bytes().allocated == bytes);
       CHECK(holds(error_of([&] { decoder.logits(0, {static_cast<Token>(V)}); }), "outside the vocabulary"));
       const Tensor<2> next = decoder.logits({{0, part(short_one, 2, 1)}, {1, part(tokens, 7, 2)}});
@@ -178,10 +181,12 @@ TEST_CASE("a transformer without a decoder around it refuses what does not fit, 
     const std::vector<Token> tokens{1, 2, 3};
     const std::vector<index_t> wanted{2};
     transformer->logits(tokens, {{0, 0, 3}}, wanted);
-    CHECK(holds(error_of([&] { transformer->logits(tokens, {{0, 0, 3}}, wanted); }), "3 of at most 4 tokens; 3 more do not fit"));
-    CHECK(transformer->length(0) == 3);
+    const std::vector<Token> more(remembered(stage, 3) == 0 ? 5 : 3, 1);
+    const std::string message = error_of([&] { transformer->logits(more, {{0, 0, more.size()}}, wanted); });
+    CHECK(holds(message, std::to_string(remembered(stage, 3)) + " of at most 4 tokens; " + std::to_string(more.size()) + " more do not fit"));
+    CHECK(transformer->length(0) == remembered(stage, 3));
     transformer->truncate(0, 9);
-    CHECK(transformer->length(0) == 3);
+    CHECK(transformer->length(0) == remembered(stage, 3));
   }
 }
 
@@ -241,8 +246,26 @@ TEST_CASE("state bytes: heads in full, or one latent row", "[cuda-stages]") {
   const auto bytes = [&](const char* stage) { return make_decoder(checkpoint, find_stage(stage), {.sequences = 2, .capacity = 30}).state_bytes().allocated; };
   CHECK(bytes("cuda-naive") == 2 * 30 * 5 * 6 * (48 + 32) * 4);
   CHECK(bytes("cuda-absorbed") == 2 * 30 * 5 * (64 + 16) * 4);
+  CHECK(bytes("cuda-uncached") == 0);
   CHECK(bytes("cuda-naive") == bytes("preallocated"));
   CHECK(bytes("cuda-absorbed") == bytes("absorbed"));
+}
+
+TEST_CASE("uncached on the device, a text longer than a pass of the stages that remember", "[cuda-stages]") {
+  const SmallCheckpoint files({.query_heads = 4, .head_width = 32, .context = 600, .type = DType::bf16});
+  const std::vector<Token> tokens = random_tokens(515, 61, 16);  // they feed 512 at a time
+  Decoder decoder = make_decoder(files.open(), find_stage("cuda-uncached"), {.sequences = 1, .capacity = 516});
+  decoder.last_logits({{0, part(tokens, 0, 514)}});
+  const Tensor<2> expected = whole_logits(files.open(), reference(), tokens);
+  CHECK(as_promised(find_stage("cuda-uncached"), decoder.logits(0, {tokens[514]}), rows(expected, 514, 1)));
+}
+
+TEST_CASE("an uncached model has nothing to go on from, and says so", "[cuda-stages]") {
+  const WideLatents model(1, 0);
+  const auto uncached = cuda::make_uncached_model(model.tensors, {.sequences = 1, .capacity = 8});
+  CHECK_FALSE(uncached->remembers());
+  CHECK(uncached->cache_bytes() == 0);
+  CHECK_THROWS_AS(uncached->next_tokens(std::vector<cuda::NewRow>{{1, 0, 0}}), std::invalid_argument);
 }
 
 TEST_CASE("latents in bf16 pages, read by the ladder's best rung, against latents in f32", "[cuda-stages]") {

@@ -10,7 +10,7 @@
 namespace kv {
 namespace {
 
-/// Keeps how long each sequence is; the device keeps the rest.
+/// Keeps how much of each sequence is remembered; the device keeps the rest.
 class CudaTransformer : public Transformer {
  public:
   CudaTransformer(std::unique_ptr<cuda::DeviceModel> model, const Limits& limits)
@@ -23,7 +23,8 @@ class CudaTransformer : public Transformer {
       for (index_t t = 0; t < part.rows; ++t)
         rows.push_back({tokens[part.first_row + t], part.sequence, lengths_[part.sequence] + t});
     Tensor<2> logits = model_->logits(rows, wanted);
-    for (const Segment& part : batch) lengths_[part.sequence] += part.rows;  // after all is well
+    if (model_->remembers())
+      for (const Segment& part : batch) lengths_[part.sequence] += part.rows;  // after all is well
     return logits;
   }
 
@@ -60,18 +61,27 @@ ModelTensors tensors_without_windows(const Checkpoint& checkpoint, const Limits&
   return tensors;
 }
 
+using MakeModel = std::unique_ptr<cuda::DeviceModel>(const ModelTensors& tensors, const Limits& limits);
+
+std::unique_ptr<Transformer> on_device(MakeModel make, const Checkpoint& checkpoint, const Limits& limits) {
+  require_device();
+  return std::make_unique<CudaTransformer>(make(tensors_without_windows(checkpoint, limits), limits), limits);
+}
+
 }  // namespace
 
 bool cuda_runs_on_cpu() { return cuda::device_is_cpu(); }
 
 std::unique_ptr<Transformer> make_cuda_naive(const Checkpoint& checkpoint, const Limits& limits, const StageOptions&) {
-  require_device();
-  return std::make_unique<CudaTransformer>(cuda::make_naive_model(tensors_without_windows(checkpoint, limits), limits), limits);
+  return on_device(cuda::make_naive_model, checkpoint, limits);
 }
 
 std::unique_ptr<Transformer> make_cuda_absorbed(const Checkpoint& checkpoint, const Limits& limits, const StageOptions&) {
-  require_device();
-  return std::make_unique<CudaTransformer>(cuda::make_absorbed_model(tensors_without_windows(checkpoint, limits), limits), limits);
+  return on_device(cuda::make_absorbed_model, checkpoint, limits);
+}
+
+std::unique_ptr<Transformer> make_cuda_uncached(const Checkpoint& checkpoint, const Limits& limits, const StageOptions&) {
+  return on_device(cuda::make_uncached_model, checkpoint, limits);
 }
 
 }  // namespace kv

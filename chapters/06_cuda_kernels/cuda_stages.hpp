@@ -1,6 +1,7 @@
 #pragma once
 /// @file
-/// Stages `cuda-naive` and `cuda-absorbed`: the whole model as kernels of one device, on a GPU or on the CPU's runtime.
+/// Stages `cuda-naive`, `cuda-absorbed` and `cuda-uncached`: the whole model as kernels of one device, on a GPU or on the CPU's
+/// runtime.
 #include <memory>
 
 #include "chapters/models/stage_options.hpp"
@@ -20,5 +21,8 @@ std::unique_ptr<Transformer> make_cuda_naive(const Checkpoint& checkpoint, const
 
 /// Latents are kept, and never expanded.
 std::unique_ptr<Transformer> make_cuda_absorbed(const Checkpoint& checkpoint, const Limits& limits, const StageOptions& options);
+
+/// Nothing is kept: chapter 1 on the device.
+std::unique_ptr<Transformer> make_cuda_uncached(const Checkpoint& checkpoint, const Limits& limits, const StageOptions& options);
 
 }  // namespace kv

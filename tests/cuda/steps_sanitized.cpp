@@ -6,6 +6,15 @@
 
 using namespace kv;
 
+TEST_CASE("layers that share one cache, one after another", "[races]") {
+  const test::WideLatents model(2, 0);
+  const auto device = cuda::make_uncached_model(model.tensors, {.sequences = 2, .capacity = 10});
+  std::vector<cuda::NewRow> rows;
+  for (index_t t = 0; t < 9; ++t) rows.push_back({static_cast<Token>(t), 0, t});
+  rows.push_back({3, 1, 0});
+  CHECK(device->logits(rows, std::vector<index_t>{8, 9}).shape(0) == 2);
+}
+
 TEST_CASE("a prompt and replayed decode steps, kernel after kernel without a pause", "[races]") {
   const test::WideLatents model(1, 1);
   const auto make = GENERATE(cuda::make_ladder_model, cuda::make_absorbed_model, cuda::make_naive_model);

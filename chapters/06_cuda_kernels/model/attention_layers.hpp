@@ -17,6 +17,13 @@ struct AttendScratch {
 /// A prompt goes by tiles where there is a kernel for its heads; all else row by row.
 void attend_heads(const Attend& problem, const Step& step);
 
+/// Keys and values of heads, a row for each token of each sequence. A layer has its own; layers that share one find in it what
+/// the layer before has left, and write over it.
+struct HeadCache {
+  OwnedCache keys, values;
+  std::size_t bytes() const { return keys.bytes() + values.bytes(); }
+};
+
 /// Llama, Qwen3: keys and values of G heads are kept.
 class GroupedAttentionLayer : public AttentionLayer {
  public:
@@ -25,15 +32,15 @@ class GroupedAttentionLayer : public AttentionLayer {
     OwnedNorm query_norm, key_norm;
     HeadSizes sizes;
   };
-  GroupedAttentionLayer(Weights weights, const RopeRows& rope, const Limits& limits);
+  GroupedAttentionLayer(Weights weights, const RopeRows& rope, index_t capacity, std::shared_ptr<HeadCache> cache);
   void queue(const float* x, float* y, const Step& step) override;
-  std::size_t cache_bytes() const override { return keys_.bytes() + values_.bytes(); }
+  std::size_t cache_bytes() const override { return cache_->bytes(); }
 
  private:
   Weights weights_;
   RopeRows rope_;
   index_t capacity_;
-  OwnedCache keys_, values_;
+  std::shared_ptr<HeadCache> cache_;
 };
 GroupedAttentionLayer::Weights upload(const GroupedTensors& tensors, float norm_epsilon);
 
@@ -62,14 +69,14 @@ class ExpandedAttentionLayer : public AttentionLayer {
     Matrix latent_up, output;  ///< (H*(plain+W),R) (M,H*W)
     float softmax_factor;
   };
-  ExpandedAttentionLayer(Weights weights, const Limits& limits);
+  ExpandedAttentionLayer(Weights weights, index_t capacity, std::shared_ptr<HeadCache> cache);
   void queue(const float* x, float* y, const Step& step) override;
-  std::size_t cache_bytes() const override { return keys_.bytes() + values_.bytes(); }
+  std::size_t cache_bytes() const override { return cache_->bytes(); }
 
  private:
   Weights weights_;
   index_t capacity_;
-  OwnedCache keys_, values_;
+  std::shared_ptr<HeadCache> cache_;
 };
 ExpandedAttentionLayer::Weights upload_expanded(const LatentTensors& tensors, const RopeRows& rope);
 

@@ -14,7 +14,7 @@
 namespace kv::cuda {
 namespace {
 
-constexpr int most_rows = 512;       // fed at a time; a longer prompt goes in pieces
+constexpr index_t most_rows = 512;   // fed at a time; a longer prompt goes in pieces, if the first is remembered
 constexpr int most_head_rows = 64;   // whose logits are made at a time
 
 std::vector<index_t> all_positions(index_t capacity) {
@@ -37,7 +37,7 @@ OwnedRope::OwnedRope(const Rope& rope, index_t capacity) : width_(static_cast<in
 class DeviceModel::Runner {
  public:
   explicit Runner(Parts parts)
-      : parts_(std::move(parts)), rows_(static_cast<int>(std::min<index_t>(most_rows, parts_.limits.sequences * parts_.limits.capacity))),
+      : parts_(std::move(parts)), rows_(rows_of_a_pass(parts_)),
         head_rows_(std::min(rows_, most_head_rows)), heard_(4 * rows_),
         tiles_(rows_), chosen_(head_rows_ * parts_.limits.capacity), hidden_(rows_ * width()), normed_(rows_ * width()),
         change_(rows_ * width()), wanted_hidden_(head_rows_ * width()), logits_(head_rows_ * vocabulary()), scratch_(scratch_bytes()) {}
@@ -47,13 +47,19 @@ class DeviceModel::Runner {
 
   index_t width() const { return static_cast<index_t>(parts_.embedding.columns()); }
   index_t vocabulary() const { return static_cast<index_t>(parts_.head.rows()); }
+  bool remembers() const { return parts_.remembers; }
   std::size_t cache_bytes() const {
     std::size_t bytes = 0;
+    if (!remembers()) return bytes;
     for (const DeviceLayer& layer : parts_.layers) bytes += layer.attention->cache_bytes();
     return bytes;
   }
 
  private:
+  static int rows_of_a_pass(const Parts& parts) {
+    const index_t all = parts.limits.sequences * parts.limits.capacity;
+    return static_cast<int>(parts.remembers ? std::min(all, most_rows) : all);
+  }
   Tokens tokens(int rows) { return {heard_.data(), heard_.data() + rows, heard_.data() + 2 * rows, rows}; }
   void tell(std::span<const NewRow> rows, std::span<const int> more);
   bool begin_decode_step(std::span<const NewRow> rows);
@@ -207,6 +213,7 @@ Tensor<2> DeviceModel::Runner::logits(std::span<const NewRow> rows, std::span<co
 }
 
 std::vector<Token> DeviceModel::Runner::next_tokens(std::span<const NewRow> rows, index_t steps) {
+  if (!remembers()) throw std::invalid_argument("next_tokens: a step needs what the one before has left, and nothing is kept");
   for (const NewRow& row : rows)
     if (steps < 1 || row.position + steps > parts_.limits.capacity)
       throw std::invalid_argument("next_tokens: " + std::to_string(steps) + " steps from position " + std::to_string(row.position) +
@@ -226,17 +233,29 @@ DeviceModel::~DeviceModel() = default;
 Tensor<2> DeviceModel::logits(std::span<const NewRow> rows, std::span<const index_t> wanted) { return runner_->logits(rows, wanted); }
 std::vector<Token> DeviceModel::next_tokens(std::span<const NewRow> rows, index_t steps) { return runner_->next_tokens(rows, steps); }
 index_t DeviceModel::vocabulary() const { return runner_->vocabulary(); }
+bool DeviceModel::remembers() const { return runner_->remembers(); }
 std::size_t DeviceModel::cache_bytes() const { return runner_->cache_bytes(); }
 
 // ---- from a checkpoint ----
 
 namespace {
 
-std::unique_ptr<AttentionLayer> naive_attention(const LayerTensors& tensors, float norm_epsilon, const RopeRows& rope,
-                                                const Limits& limits) {
+std::shared_ptr<HeadCache> head_cache(const LayerTensors& tensors, const Limits& limits) {
+  const auto make = [&](index_t heads, index_t key_width, index_t value_width) {
+    return std::make_shared<HeadCache>(OwnedCache(limits, heads * key_width), OwnedCache(limits, heads * value_width));
+  };
   if (const auto* grouped = std::get_if<GroupedTensors>(&tensors.attention))
-    return std::make_unique<GroupedAttentionLayer>(upload(*grouped, norm_epsilon), rope, limits);
-  return std::make_unique<ExpandedAttentionLayer>(upload_expanded(std::get<LatentTensors>(tensors.attention), rope), limits);
+    return make(grouped->sizes.key_value_heads, grouped->sizes.key_width, grouped->sizes.value_width);
+  const LatentSizes& sizes = std::get<LatentTensors>(tensors.attention).sizes;
+  return make(sizes.heads, sizes.key_width(), sizes.value_width);
+}
+
+std::unique_ptr<AttentionLayer> naive_attention(const LayerTensors& tensors, float norm_epsilon, const RopeRows& rope,
+                                                index_t capacity, std::shared_ptr<HeadCache> cache) {
+  if (const auto* grouped = std::get_if<GroupedTensors>(&tensors.attention))
+    return std::make_unique<GroupedAttentionLayer>(upload(*grouped, norm_epsilon), rope, capacity, std::move(cache));
+  return std::make_unique<ExpandedAttentionLayer>(upload_expanded(std::get<LatentTensors>(tensors.attention), rope), capacity,
+                                                  std::move(cache));
 }
 
 std::unique_ptr<FeedForwardLayer> feed_forward(const LayerTensors& tensors) {
@@ -246,8 +265,7 @@ std::unique_ptr<FeedForwardLayer> feed_forward(const LayerTensors& tensors) {
 
 /// @param make_attention of a layer's tensors and the table of angles
 template <class MakeAttention>
-std::unique_ptr<DeviceModel> make_model(const ModelTensors& tensors, const Limits& limits, const MakeAttention& make_attention,
-                                        std::shared_ptr<StepWork> before = nullptr) {
+DeviceModel::Parts parts_of(const ModelTensors& tensors, const Limits& limits, const MakeAttention& make_attention) {
   OwnedRope rope(tensors.rope, limits.capacity);
   std::vector<DeviceLayer> layers;
   for (const LayerTensors& layer : tensors.layers)
@@ -255,36 +273,44 @@ std::unique_ptr<DeviceModel> make_model(const ModelTensors& tensors, const Limit
                       .attention = make_attention(layer, RopeRows(rope)),
                       .feed_forward_norm = {layer.feed_forward_norm, tensors.norm_epsilon},
                       .feed_forward = feed_forward(layer)});
-  return std::make_unique<DeviceModel>(DeviceModel::Parts{.rope = std::move(rope),
-                                                          .embedding = Matrix{tensors.embedding},
-                                                          .layers = std::move(layers),
-                                                          .final_norm = {tensors.final_norm, tensors.norm_epsilon},
-                                                          .head = Matrix{tensors.head},
-                                                          .limits = limits,
-                                                          .before = std::move(before)});
+  return {.rope = std::move(rope),
+          .embedding = Matrix{tensors.embedding},
+          .layers = std::move(layers),
+          .final_norm = {tensors.final_norm, tensors.norm_epsilon},
+          .head = Matrix{tensors.head},
+          .limits = limits};
 }
 
 }  // namespace
 
 std::unique_ptr<DeviceModel> make_naive_model(const ModelTensors& tensors, const Limits& limits) {
-  return make_model(tensors, limits, [&](const LayerTensors& layer, const RopeRows& rope) {
-    return naive_attention(layer, tensors.norm_epsilon, rope, limits);
-  });
+  return std::make_unique<DeviceModel>(parts_of(tensors, limits, [&](const LayerTensors& layer, const RopeRows& rope) {
+    return naive_attention(layer, tensors.norm_epsilon, rope, limits.capacity, head_cache(layer, limits));
+  }));
 }
-std::unique_ptr<DeviceModel> make_absorbed_model(const ModelTensors& tensors, const Limits& limits) {
-  return make_model(tensors, limits, [&](const LayerTensors& layer, const RopeRows& rope) {
-    return std::make_unique<AbsorbedAttentionLayer>(upload_absorbed(std::get<LatentTensors>(layer.attention), rope), limits);
+// [uncached]
+std::unique_ptr<DeviceModel> make_uncached_model(const ModelTensors& tensors, const Limits& limits) {
+  const auto shared = head_cache(tensors.layers.at(0), limits);  // by all layers, one after another
+  DeviceModel::Parts parts = parts_of(tensors, limits, [&](const LayerTensors& layer, const RopeRows& rope) {
+    return naive_attention(layer, tensors.norm_epsilon, rope, limits.capacity, shared);
   });
+  parts.remembers = false;
+  return std::make_unique<DeviceModel>(std::move(parts));
+}
+// [uncached]
+std::unique_ptr<DeviceModel> make_absorbed_model(const ModelTensors& tensors, const Limits& limits) {
+  return std::make_unique<DeviceModel>(parts_of(tensors, limits, [&](const LayerTensors& layer, const RopeRows& rope) {
+    return std::make_unique<AbsorbedAttentionLayer>(upload_absorbed(std::get<LatentTensors>(layer.attention), rope), limits);
+  }));
 }
 std::unique_ptr<DeviceModel> make_ladder_model(const ModelTensors& tensors, const Limits& limits) {
   const index_t heads = std::get<LatentTensors>(tensors.layers.at(0).attention).sizes.heads;
   const auto step = std::make_shared<StepPages>(heads, limits, best_rung());
-  return make_model(
-      tensors, limits,
-      [&](const LayerTensors& layer, const RopeRows& rope) {
-        return std::make_unique<LadderAttentionLayer>(upload_absorbed(std::get<LatentTensors>(layer.attention), rope), step);
-      },
-      step);
+  DeviceModel::Parts parts = parts_of(tensors, limits, [&](const LayerTensors& layer, const RopeRows& rope) {
+    return std::make_unique<LadderAttentionLayer>(upload_absorbed(std::get<LatentTensors>(layer.attention), rope), step);
+  });
+  parts.before = step;
+  return std::make_unique<DeviceModel>(std::move(parts));
 }
 
 }  // namespace kv::cuda

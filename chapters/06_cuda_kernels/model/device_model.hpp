@@ -18,7 +18,8 @@ struct NewRow {
 };
 
 /// Keeps a row of cache for each token of each sequence and trusts its caller to say which are valid: a row that is fed
-/// again at an earlier position replaces what was there.
+/// again at an earlier position replaces what was there. An uncached model keeps none between calls: a sequence's rows
+/// begin at position 0 in each.
 class DeviceModel {
  public:
   struct Parts;
@@ -31,10 +32,13 @@ class DeviceModel {
   Tensor<2> logits(std::span<const NewRow> rows, std::span<const index_t> wanted);
 
   /// Feeds one row for each of some sequences, then `steps` - 1 times their next tokens, the most likely ones, without the host.
-  /// @return (steps,N)  @throws std::invalid_argument for other rows, and where a sequence has no room; CudaError
+  /// @return (steps,N)  @throws std::invalid_argument for other rows, for an uncached model, and where a sequence has no room;
+  /// CudaError
   std::vector<Token> next_tokens(std::span<const NewRow> rows, index_t steps = 1);
 
   index_t vocabulary() const;
+  /// Does a call know what was fed before?
+  bool remembers() const;
   /// Bytes allocated for what is remembered.
   std::size_t cache_bytes() const;
 
@@ -45,6 +49,8 @@ class DeviceModel {
 
 /// Keys and values of all heads are kept.
 std::unique_ptr<DeviceModel> make_naive_model(const ModelTensors& tensors, const Limits& limits);
+/// Nothing is kept: keys and values of all heads live as long as their layer runs.
+std::unique_ptr<DeviceModel> make_uncached_model(const ModelTensors& tensors, const Limits& limits);
 /// Latents are kept; every layer must have some.
 std::unique_ptr<DeviceModel> make_absorbed_model(const ModelTensors& tensors, const Limits& limits);
 /// Latents are kept in bf16 and read by the ladder's best rung.  @throws std::invalid_argument unless they are 512 + 64 wide

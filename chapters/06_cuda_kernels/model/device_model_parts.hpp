@@ -34,6 +34,7 @@ struct DeviceModel::Parts {
   Matrix head;
   Limits limits;
   std::shared_ptr<StepWork> before = nullptr;  ///< the layers, or none
+  bool remembers = true;                       ///< or layers share one cache, so that nothing outlasts a pass
 };
 
 }  // namespace kv::cuda

@@ -11,10 +11,8 @@ ExpandedAttentionLayer::Weights upload_expanded(const LatentTensors& tensors, co
           .softmax_factor = tensors.softmax_factor};
 }
 
-ExpandedAttentionLayer::ExpandedAttentionLayer(Weights weights, const Limits& limits)
-    : weights_(std::move(weights)), capacity_(limits.capacity),
-      keys_(limits, weights_.down.sizes.heads * weights_.down.sizes.key_width()),
-      values_(limits, weights_.down.sizes.heads * weights_.down.sizes.value_width) {}
+ExpandedAttentionLayer::ExpandedAttentionLayer(Weights weights, index_t capacity, std::shared_ptr<HeadCache> cache)
+    : weights_(std::move(weights)), capacity_(capacity), cache_(std::move(cache)) {}
 
 // [queue]
 void ExpandedAttentionLayer::queue(const float* x, float* y, const Step& step) {
@@ -32,9 +30,9 @@ void ExpandedAttentionLayer::queue(const float* x, float* y, const Step& step) {
   make_latents(compressed, latents, {queries.data + plain, queries.stride, D}, step.stream);
   linear(weights_.latent_up, {latents, R + P}, N, {expanded, H * (plain + W)}, step.stream);
   append_expanded({.expanded = expanded, .latents = latents, .heads = H, .plain_width = plain, .rope_width = P,
-                   .value_width = W, .rank = R, .tokens = step.tokens, .keys = keys_, .values = values_},
+                   .value_width = W, .rank = R, .tokens = step.tokens, .keys = cache_->keys, .values = cache_->values},
                   step.stream);
-  attend_heads({.queries = queries.data, .query_row = queries.stride, .keys = keys_, .values = values_, .heads = H, .groups = H,
+  attend_heads({.queries = queries.data, .query_row = queries.stride, .keys = cache_->keys, .values = cache_->values, .heads = H, .groups = H,
                 .key_width = D, .value_width = W, .scale = weights_.softmax_factor / std::sqrt(static_cast<float>(D)),
                 .tokens = step.tokens, .splits = scratch.splits, .partial = scratch.partial, .lse = scratch.lse, .output = mixed},
                step);

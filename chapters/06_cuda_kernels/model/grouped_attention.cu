@@ -29,10 +29,9 @@ GroupedAttentionLayer::Weights upload(const GroupedTensors& tensors, float norm_
           .sizes = tensors.sizes};
 }
 
-GroupedAttentionLayer::GroupedAttentionLayer(Weights weights, const RopeRows& rope, const Limits& limits)
-    : weights_(std::move(weights)), rope_(rope), capacity_(limits.capacity),
-      keys_(limits, weights_.sizes.key_value_heads * weights_.sizes.key_width),
-      values_(limits, weights_.sizes.key_value_heads * weights_.sizes.value_width) {}
+GroupedAttentionLayer::GroupedAttentionLayer(Weights weights, const RopeRows& rope, index_t capacity,
+                                             std::shared_ptr<HeadCache> cache)
+    : weights_(std::move(weights)), rope_(rope), capacity_(capacity), cache_(std::move(cache)) {}
 
 // [queue]
 void GroupedAttentionLayer::queue(const float* x, float* y, const Step& step) {
@@ -48,9 +47,9 @@ void GroupedAttentionLayer::queue(const float* x, float* y, const Step& step) {
   append_heads({.heads = heads, .query_heads = H, .key_value_heads = G, .key_width = D, .value_width = W,
                 .query_norm = weights_.query_norm.weight(), .key_norm = weights_.key_norm.weight(),
                 .norm_epsilon = Norm(weights_.query_norm).epsilon, .rope = rope_, .tokens = step.tokens,
-                .keys = keys_, .values = values_},
+                .keys = cache_->keys, .values = cache_->values},
                step.stream);
-  attend_heads({.queries = heads, .query_row = width, .keys = keys_, .values = values_, .heads = H, .groups = G,
+  attend_heads({.queries = heads, .query_row = width, .keys = cache_->keys, .values = cache_->values, .heads = H, .groups = G,
                 .key_width = D, .value_width = W, .scale = 1.0f / std::sqrt(static_cast<float>(D)), .tokens = step.tokens,
                 .splits = scratch.splits, .partial = scratch.partial, .lse = scratch.lse, .output = mixed},
                step);
