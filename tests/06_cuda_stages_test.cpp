@@ -251,13 +251,33 @@ TEST_CASE("state bytes: heads in full, or one latent row", "[cuda-stages]") {
   CHECK(bytes("cuda-absorbed") == bytes("absorbed"));
 }
 
-TEST_CASE("uncached on the device, a text longer than a pass of the stages that remember", "[cuda-stages]") {
+TEST_CASE("a text longer than what is fed at a time", "[cuda-stages]") {
   const SmallCheckpoint files({.query_heads = 4, .head_width = 32, .context = 600, .type = DType::bf16});
-  const std::vector<Token> tokens = random_tokens(515, 61, 16);  // they feed 512 at a time
-  Decoder decoder = make_decoder(files.open(), find_stage("cuda-uncached"), {.sequences = 1, .capacity = 516});
-  decoder.last_logits({{0, part(tokens, 0, 514)}});
+  const std::vector<Token> tokens = random_tokens(515, 61, 16);  // of which 512 go together, without a cache all
   const Tensor<2> expected = whole_logits(files.open(), reference(), tokens);
-  CHECK(as_promised(find_stage("cuda-uncached"), decoder.logits(0, {tokens[514]}), rows(expected, 514, 1)));
+  for (const Stage& stage : whole_stages(files.open())) {
+    CAPTURE(stage.name);
+    Decoder decoder = make_decoder(files.open(), stage, {.sequences = 1, .capacity = 516});
+    CHECK(as_promised(stage, decoder.last_logits({{0, part(tokens, 0, 514)}}), rows(expected, 513, 1)));
+    CHECK(as_promised(stage, decoder.logits(0, {tokens[514]}), rows(expected, 514, 1)));
+  }
+}
+
+TEST_CASE("a long prompt in two pieces, beside a single token and a short one", "[cuda-stages]") {
+  const Checkpoint checkpoint(shipped("tiny-mla"));
+  const std::vector<Token> tokens = random_tokens(96, vocabulary(checkpoint), 17);
+  const std::vector<std::vector<Token>> texts{part(tokens, 0, 80), part(tokens, 80, 9), part(tokens, 89, 7)};
+  std::vector<Tensor<2>> expected;
+  for (const auto& text : texts) expected.push_back(whole_logits(checkpoint, reference(), text));
+  for (const Stage& stage : whole_stages(checkpoint)) {
+    CAPTURE(stage.name);
+    Decoder decoder = make_decoder(checkpoint, stage, {.sequences = 3, .capacity = 81});
+    decoder.last_logits({{1, part(texts[1], 0, 8)}, {0, part(texts[0], 0, 10)}});
+    const Tensor<2> found = decoder.logits({{1, {texts[1][8]}}, {0, part(texts[0], 10, 70)}, {2, texts[2]}});
+    CHECK(as_promised(stage, rows(found, 0, 1), rows(expected[1], 8, 1)));
+    CHECK(as_promised(stage, rows(found, 1, 70), rows(expected[0], 10, 70)));
+    CHECK(as_promised(stage, rows(found, 71, 7), expected[2]));
+  }
 }
 
 TEST_CASE("an uncached model has nothing to go on from, and says so", "[cuda-stages]") {
@@ -269,7 +289,8 @@ TEST_CASE("an uncached model has nothing to go on from, and says so", "[cuda-sta
 }
 
 TEST_CASE("latents in bf16 pages, read by the ladder's best rung, against latents in f32", "[cuda-stages]") {
-  const WideLatents model(2, 0);  // no mixture: rounding may choose other experts
+  const auto [plain_width, value_width] = GENERATE(std::pair<index_t, index_t>(8, 6), std::pair<index_t, index_t>(64, 128));
+  const WideLatents model(2, 0, plain_width, value_width);  // no mixture: rounding may choose other experts
   const Limits limits{.sequences = 2, .capacity = 80};
   const auto paged = cuda::make_ladder_model(model.tensors, limits), plain = cuda::make_absorbed_model(model.tensors, limits);
   std::vector<cuda::NewRow> prompts;  // over the end of a page, and up to two tokens before it

@@ -382,7 +382,7 @@ TEST_CASE("latents: norm, interleaved rotation, to the cache and to rows; querie
   const Latents latents{{device.data() + 9, stride}, {device_weight.data(), R, 1e-3f}, rope.view(), tokens.view(), {in_place.data() + 6, H * D}, H, D};
   TestCache cache(R + P);
   Buffer<float> rows = poisoned(std::size_t(N) * (R + P));
-  append_latents(latents, cache.view(), {turned.data() + R, H * to_head, to_head}, in_order);
+  append_latents(latents, cache.view(), TurnedQueries<float>{turned.data() + R, H * to_head, to_head}, in_order);
   make_latents(latents, rows.data(), {in_place.data() + 6, H * D, D}, in_order);
   Doubles expected_rows, expected_cache(cache.memory.size(), missing), expected_turned(turned.size(), missing), expected_queries(queries.begin(), queries.end());
   for (int n = 0; n < N; ++n) {

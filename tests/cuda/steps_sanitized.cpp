@@ -16,7 +16,8 @@ TEST_CASE("layers that share one cache, one after another", "[races]") {
 }
 
 TEST_CASE("a prompt and replayed decode steps, kernel after kernel without a pause", "[races]") {
-  const test::WideLatents model(1, 1);
+  const bool expands_prompts = GENERATE(false, true);
+  const test::WideLatents model = expands_prompts ? test::WideLatents(1, 1, 64, 128) : test::WideLatents(1, 1);
   const auto make = GENERATE(cuda::make_ladder_model, cuda::make_absorbed_model, cuda::make_naive_model);
   const auto device = make(model.tensors, {.sequences = 2, .capacity = 16});
   std::vector<cuda::NewRow> prompts;

@@ -1,6 +1,7 @@
 #pragma once
 /// @file
 /// A random model whose latents have DeepSeek's widths, 512 + 64, as the ladder asks for them. Owns its weights.
+/// Its heads are of a width that no kernel for prompts serves; plain 64, W 128 makes heads that one does.
 #include <cmath>
 #include <memory>
 
@@ -10,12 +11,12 @@
 namespace kv::test {
 
 struct WideLatents {
-  index_t M = 24, H = 3, plain = 8, W = 6, F = 17, V = 31;
+  index_t M = 24, H = 3, plain, W, F = 17, V = 31;
   std::vector<std::unique_ptr<Tensor<2>>> matrices;
   ModelTensors tensors;
 
   /// Layers of dense networks, and after them some of mixtures with a shared expert.
-  WideLatents(int dense, int mixtures) {
+  WideLatents(int dense, int mixtures, index_t plain_width = 8, index_t value_width = 6) : plain(plain_width), W(value_width) {
     tensors.embedding = matrix(V, M);
     for (int layer = 0; layer < dense + mixtures; ++layer)
       tensors.layers.push_back({.attention_norm = norm(M),

@@ -45,6 +45,7 @@ std::unique_ptr<LadderAttentionLayer> attention(const ModelShape& s, const RopeR
                                                .sizes = sizes,
                                                .rope = rope},
                                       .into_latents = weights.matrix(s.heads * s.rank, s.plain_width),
+                                      .key_up = Matrix(),  // for prompts
                                       .out_of_latents = weights.matrix(s.heads * s.value_width, s.rank),
                                       .output = weights.matrix(s.width, s.heads * s.value_width),
                                       .softmax_factor = 1.0f},

@@ -19,7 +19,7 @@ void attend_heads(const Attend& problem, const Step& step);
 
 /// Keys and values of heads, a row for each token of each sequence. A layer has its own; layers that share one find in it what
 /// the layer before has left, and write over it.
-struct HeadCache {
+struct OwnedHeads {
   OwnedCache keys, values;
   std::size_t bytes() const { return keys.bytes() + values.bytes(); }
 };
@@ -32,7 +32,7 @@ class GroupedAttentionLayer : public AttentionLayer {
     OwnedNorm query_norm, key_norm;
     HeadSizes sizes;
   };
-  GroupedAttentionLayer(Weights weights, const RopeRows& rope, index_t capacity, std::shared_ptr<HeadCache> cache);
+  GroupedAttentionLayer(Weights weights, const RopeRows& rope, index_t capacity, std::shared_ptr<OwnedHeads> cache);
   void queue(const float* x, float* y, const Step& step) override;
   std::size_t cache_bytes() const override { return cache_->bytes(); }
 
@@ -40,7 +40,7 @@ class GroupedAttentionLayer : public AttentionLayer {
   Weights weights_;
   RopeRows rope_;
   index_t capacity_;
-  std::shared_ptr<HeadCache> cache_;
+  std::shared_ptr<OwnedHeads> cache_;
 };
 GroupedAttentionLayer::Weights upload(const GroupedTensors& tensors, float norm_epsilon);
 
@@ -55,6 +55,9 @@ struct LatentDown {
   struct Rows {
     RowsOut queries;  ///< (N,H*D), not yet turned
     Latents latents;  ///< not yet normed and turned
+    TurnedQueries<float> turned_in_place(const LatentSizes& sizes) const {
+      return {queries.data + sizes.plain_width, queries.stride, static_cast<int>(sizes.key_width())};
+    }
   };
   /// Takes scratch memory and queues the products.
   Rows queue(const float* x, const Step& step) const;
@@ -69,14 +72,14 @@ class ExpandedAttentionLayer : public AttentionLayer {
     Matrix latent_up, output;  ///< (H*(plain+W),R) (M,H*W)
     float softmax_factor;
   };
-  ExpandedAttentionLayer(Weights weights, index_t capacity, std::shared_ptr<HeadCache> cache);
+  ExpandedAttentionLayer(Weights weights, index_t capacity, std::shared_ptr<OwnedHeads> cache);
   void queue(const float* x, float* y, const Step& step) override;
   std::size_t cache_bytes() const override { return cache_->bytes(); }
 
  private:
   Weights weights_;
   index_t capacity_;
-  std::shared_ptr<HeadCache> cache_;
+  std::shared_ptr<OwnedHeads> cache_;
 };
 ExpandedAttentionLayer::Weights upload_expanded(const LatentTensors& tensors, const RopeRows& rope);
 
@@ -86,6 +89,7 @@ class AbsorbedAttentionLayer : public AttentionLayer {
   struct Weights {
     LatentDown down;
     Matrix into_latents;    ///< (H*R,plain), of each head W_UK^T
+    Matrix key_up;          ///< (H*plain,R), of each head W_UK
     Matrix out_of_latents;  ///< (H*W,R), of each head W_UV
     Matrix output;          ///< (M,H*W)
     float softmax_factor;
@@ -95,10 +99,22 @@ class AbsorbedAttentionLayer : public AttentionLayer {
   std::size_t cache_bytes() const override { return latents_.bytes(); }
 
  private:
+  void attend_absorbed(const LatentDown::Rows& rows, float* mixed, const Step& step);
+
   Weights weights_;
   index_t capacity_;
   OwnedCache latents_;
 };
 AbsorbedAttentionLayer::Weights upload_absorbed(const LatentTensors& tensors, const RopeRows& rope);
+
+/// Whether the rows of a step are prompts, and there is a kernel for their heads.
+bool prompts_are_expanded(const LatentSizes& sizes, const Step& step);
+
+/// Prompts over cached latents, chapter 4's `latent`: a sequence's latents become keys and values of all heads, which stay as long
+/// as its rows attend, tile by tile.
+/// @param latents in f32 or bf16  @param queries (N,H*D), turned  @param mixed (N,H*W)
+template <class T>
+void attend_expanded(const AbsorbedAttentionLayer::Weights& weights, const StoredRows<T>& latents, const RowsOut& queries, float* mixed,
+                     const Step& step);
 
 }  // namespace kv::cuda

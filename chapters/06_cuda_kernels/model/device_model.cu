@@ -1,6 +1,7 @@
 #include "chapters/06_cuda_kernels/model/device_model.hpp"
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <ranges>
 
@@ -33,6 +34,34 @@ OwnedRope::OwnedRope(const Rope& rope, index_t capacity) : width_(static_cast<in
   sin_ = Buffer<float>(values(table.sin));
 }
 
+namespace {
+
+/// Some rows of a batch, and their places in it.
+struct SomeRows {
+  std::vector<NewRow> rows;
+  std::vector<index_t> places;
+};
+
+// [apart]
+/// Prompts attend tile by tile, in a pass of their own; where a sequence has few rows, each of them
+/// attends alone.
+struct Apart {
+  SomeRows few, prompts;
+  explicit Apart(std::span<const NewRow> batch) {
+    constexpr index_t least_rows = 8;  // of a prompt: a tile has room for 64
+    std::map<index_t, index_t> rows_of;
+    for (const NewRow& row : batch) ++rows_of[row.sequence];
+    for (index_t n = 0; n < batch.size(); ++n) {
+      SomeRows& to = rows_of[batch[n].sequence] < least_rows ? few : prompts;
+      to.rows.push_back(batch[n]);
+      to.places.push_back(n);
+    }
+  }
+};
+// [apart]
+
+}  // namespace
+
 /// A model's parts, its memory for one pass, and the graphs that have been recorded.
 class DeviceModel::Runner {
  public:
@@ -63,10 +92,10 @@ class DeviceModel::Runner {
   Tokens tokens(int rows) { return {heard_.data(), heard_.data() + rows, heard_.data() + 2 * rows, rows}; }
   void tell(std::span<const NewRow> rows, std::span<const int> more);
   bool begin_decode_step(std::span<const NewRow> rows);
-  void feed(std::span<const NewRow> rows, index_t first, std::span<const index_t> wanted, Tensor<2>& result);
-  QueryTiles upload_tiles(std::span<const NewRow> rows);
+  void feed(const SomeRows& some, bool prompts, index_t first, std::span<const index_t> wanted, Tensor<2>& result);
+  std::vector<Prompt> upload_tiles(std::span<const NewRow> rows);
   std::size_t scratch_bytes();
-  void queue_layers(int rows, const QueryTiles& tiles, Scratch& scratch);
+  void queue_layers(int rows, std::span<const Prompt> prompts, Scratch& scratch);
   void queue_head(const float* x, int rows);
   void run_decode_step(int rows);
 
@@ -86,9 +115,10 @@ class DeviceModel::Runner {
 // [layers]
 /// x is the residual stream, h a layer's input, d or `change` what it adds to x. The sum and the
 /// next norm are one kernel.
-void DeviceModel::Runner::queue_layers(int rows, const QueryTiles& tiles, Scratch& scratch) {
+void DeviceModel::Runner::queue_layers(int rows, std::span<const Prompt> prompts,
+                                       Scratch& scratch) {
   const Step step{tokens(rows),
-                  tiles,
+                  prompts,
                   scratch,
                   device_properties().multiprocessors,
                   stream_.get()};
@@ -113,8 +143,10 @@ void DeviceModel::Runner::queue_layers(int rows, const QueryTiles& tiles, Scratc
 /// What the layers take, asked of themselves: their launches are recorded, for ever larger powers of two, and never run.
 std::size_t DeviceModel::Runner::scratch_bytes() {
   Scratch counted(hidden_.data());
+  const Prompt longest{0, static_cast<int>(parts_.limits.capacity), {tiles_.data(), 1}};
   for (int rows = 1; rows < 2 * rows_; rows *= 2)
-    Graph(stream_, [&] { queue_layers(std::min(rows, rows_), {nullptr, 0}, counted); });
+    for (const std::span<const Prompt> prompts : {std::span<const Prompt>(), std::span(&longest, 1)})
+      Graph(stream_, [&] { queue_layers(std::min(rows, rows_), prompts, counted); });
   return counted.most();
 }
 
@@ -129,7 +161,7 @@ void DeviceModel::Runner::run_decode_step(int rows) {
   std::unique_ptr<Graph>& graph = decode_steps_[rows];
   if (!graph)
     graph = std::make_unique<Graph>(stream_, [&] {
-      queue_layers(rows, {nullptr, 0}, scratch_);
+      queue_layers(rows, {}, scratch_);
       queue_head(normed_.data(), rows);
       int *const ids = heard_.data(), *const positions = ids + 2 * rows;
       const NextRows next{ids, positions, positions + rows, chosen_.data()};
@@ -163,29 +195,36 @@ bool DeviceModel::Runner::begin_decode_step(std::span<const NewRow> rows) {
   return true;
 }
 
-/// The batch in tiles; none when they would be nearly empty.
-QueryTiles DeviceModel::Runner::upload_tiles(std::span<const NewRow> rows) {
-  constexpr index_t least_rows = 8;  // of a tile of 64, on average
+/// Prompts in tiles.  @param rows of prompts alone
+std::vector<Prompt> DeviceModel::Runner::upload_tiles(std::span<const NewRow> rows) {
   std::vector<QueryTile> tiles;
+  std::vector<Prompt> prompts;
   for (index_t n = 0; n < rows.size(); ++n) {
-    const bool goes_on = !tiles.empty() && tiles.back().rows < query_tile_rows &&
-                         rows[n].sequence == static_cast<index_t>(tiles.back().sequence);
-    if (!goes_on) tiles.push_back({static_cast<int>(rows[n].sequence), static_cast<int>(n), 0, static_cast<int>(rows[n].position)});
+    const int sequence = static_cast<int>(rows[n].sequence), position = static_cast<int>(rows[n].position);
+    const bool begins = prompts.empty() || prompts.back().sequence != sequence;
+    if (begins) prompts.push_back({sequence, 0, {tiles_.data() + tiles.size(), 0}});
+    if (begins || tiles.back().rows == query_tile_rows) {
+      tiles.push_back({sequence, static_cast<int>(n), 0, position});
+      ++prompts.back().tiles.count;
+    }
     ++tiles.back().rows;
+    prompts.back().tokens = position + 1;
   }
-  if (tiles.size() * least_rows > rows.size()) return {nullptr, 0};
   tiles_.upload(std::span<const QueryTile>(tiles));
-  return {tiles_.data(), static_cast<int>(tiles.size())};
+  return prompts;
 }
 
-/// Rows first ... of a batch, and the logits of those among them that are wanted.
-void DeviceModel::Runner::feed(std::span<const NewRow> rows, index_t first, std::span<const index_t> wanted, Tensor<2>& result) {
-  const int M = static_cast<int>(width()), N = static_cast<int>(rows.size());
+/// Rows first ... of some, as many as go together, and the logits of those that are wanted.
+void DeviceModel::Runner::feed(const SomeRows& some, bool prompts, index_t first, std::span<const index_t> wanted, Tensor<2>& result) {
+  const index_t N = std::min(some.rows.size() - first, static_cast<index_t>(rows_));
+  const std::span<const NewRow> rows = std::span(some.rows).subspan(first, N);
+  const std::span<const index_t> in_batch = std::span(some.places).subspan(first, N);
+  const int M = static_cast<int>(width());
   std::vector<int> places;
-  for (int n = 0; n < N; ++n)
-    if (std::ranges::find(wanted, first + static_cast<index_t>(n)) != wanted.end()) places.push_back(n);
+  for (index_t n = 0; n < N; ++n)
+    if (std::ranges::find(wanted, in_batch[n]) != wanted.end()) places.push_back(static_cast<int>(n));
   tell(rows, places);
-  queue_layers(N, upload_tiles(rows), scratch_);
+  queue_layers(static_cast<int>(N), prompts ? upload_tiles(rows) : std::vector<Prompt>(), scratch_);
   for (std::size_t i = 0; i < places.size(); i += head_rows_) {
     const std::size_t count = std::min<std::size_t>(head_rows_, places.size() - i);
     gather_rows(normed_.data(), M, heard_.data() + 3 * N + i, static_cast<int>(count), wanted_hidden_.data(), stream_.get());
@@ -195,7 +234,7 @@ void DeviceModel::Runner::feed(std::span<const NewRow> rows, index_t first, std:
     stream_.synchronize();
     for (index_t w = 0; w < wanted.size(); ++w)
       for (index_t k = 0; k < count; ++k)
-        if (wanted[w] == first + static_cast<index_t>(places[i + k])) std::ranges::copy(row(logits, k), row(result, w).begin());
+        if (wanted[w] == in_batch[places[i + k]]) std::ranges::copy(row(logits, k), row(result, w).begin());
   }
 }
 
@@ -205,8 +244,9 @@ Tensor<2> DeviceModel::Runner::logits(std::span<const NewRow> rows, std::span<co
     run_decode_step(static_cast<int>(rows.size()));
     logits_.download({result.data(), result.size()}, stream_.get());
   } else {
-    for (index_t first = 0; first < rows.size(); first += static_cast<index_t>(rows_))
-      feed(rows.subspan(first, std::min(rows.size() - first, static_cast<index_t>(rows_))), first, wanted, result);
+    const auto [few, prompts] = Apart(rows);
+    for (index_t first = 0; first < few.rows.size(); first += static_cast<index_t>(rows_)) feed(few, false, first, wanted, result);
+    for (index_t first = 0; first < prompts.rows.size(); first += static_cast<index_t>(rows_)) feed(prompts, true, first, wanted, result);
   }
   stream_.synchronize();
   return result;
@@ -240,9 +280,9 @@ std::size_t DeviceModel::cache_bytes() const { return runner_->cache_bytes(); }
 
 namespace {
 
-std::shared_ptr<HeadCache> head_cache(const LayerTensors& tensors, const Limits& limits) {
+std::shared_ptr<OwnedHeads> owned_heads(const LayerTensors& tensors, const Limits& limits) {
   const auto make = [&](index_t heads, index_t key_width, index_t value_width) {
-    return std::make_shared<HeadCache>(OwnedCache(limits, heads * key_width), OwnedCache(limits, heads * value_width));
+    return std::make_shared<OwnedHeads>(OwnedCache(limits, heads * key_width), OwnedCache(limits, heads * value_width));
   };
   if (const auto* grouped = std::get_if<GroupedTensors>(&tensors.attention))
     return make(grouped->sizes.key_value_heads, grouped->sizes.key_width, grouped->sizes.value_width);
@@ -251,7 +291,7 @@ std::shared_ptr<HeadCache> head_cache(const LayerTensors& tensors, const Limits&
 }
 
 std::unique_ptr<AttentionLayer> naive_attention(const LayerTensors& tensors, float norm_epsilon, const RopeRows& rope,
-                                                index_t capacity, std::shared_ptr<HeadCache> cache) {
+                                                index_t capacity, std::shared_ptr<OwnedHeads> cache) {
   if (const auto* grouped = std::get_if<GroupedTensors>(&tensors.attention))
     return std::make_unique<GroupedAttentionLayer>(upload(*grouped, norm_epsilon), rope, capacity, std::move(cache));
   return std::make_unique<ExpandedAttentionLayer>(upload_expanded(std::get<LatentTensors>(tensors.attention), rope), capacity,
@@ -265,7 +305,7 @@ std::unique_ptr<FeedForwardLayer> feed_forward(const LayerTensors& tensors) {
 
 /// @param make_attention of a layer's tensors and the table of angles
 template <class MakeAttention>
-DeviceModel::Parts parts_of(const ModelTensors& tensors, const Limits& limits, const MakeAttention& make_attention) {
+DeviceModel::Parts upload(const ModelTensors& tensors, const Limits& limits, const MakeAttention& make_attention) {
   OwnedRope rope(tensors.rope, limits.capacity);
   std::vector<DeviceLayer> layers;
   for (const LayerTensors& layer : tensors.layers)
@@ -284,14 +324,14 @@ DeviceModel::Parts parts_of(const ModelTensors& tensors, const Limits& limits, c
 }  // namespace
 
 std::unique_ptr<DeviceModel> make_naive_model(const ModelTensors& tensors, const Limits& limits) {
-  return std::make_unique<DeviceModel>(parts_of(tensors, limits, [&](const LayerTensors& layer, const RopeRows& rope) {
-    return naive_attention(layer, tensors.norm_epsilon, rope, limits.capacity, head_cache(layer, limits));
+  return std::make_unique<DeviceModel>(upload(tensors, limits, [&](const LayerTensors& layer, const RopeRows& rope) {
+    return naive_attention(layer, tensors.norm_epsilon, rope, limits.capacity, owned_heads(layer, limits));
   }));
 }
 // [uncached]
 std::unique_ptr<DeviceModel> make_uncached_model(const ModelTensors& tensors, const Limits& limits) {
-  const auto shared = head_cache(tensors.layers.at(0), limits);  // by all layers, one after another
-  DeviceModel::Parts parts = parts_of(tensors, limits, [&](const LayerTensors& layer, const RopeRows& rope) {
+  const auto shared = owned_heads(tensors.layers.at(0), limits);  // by all layers, one after another
+  DeviceModel::Parts parts = upload(tensors, limits, [&](const LayerTensors& layer, const RopeRows& rope) {
     return naive_attention(layer, tensors.norm_epsilon, rope, limits.capacity, shared);
   });
   parts.remembers = false;
@@ -299,14 +339,14 @@ std::unique_ptr<DeviceModel> make_uncached_model(const ModelTensors& tensors, co
 }
 // [uncached]
 std::unique_ptr<DeviceModel> make_absorbed_model(const ModelTensors& tensors, const Limits& limits) {
-  return std::make_unique<DeviceModel>(parts_of(tensors, limits, [&](const LayerTensors& layer, const RopeRows& rope) {
+  return std::make_unique<DeviceModel>(upload(tensors, limits, [&](const LayerTensors& layer, const RopeRows& rope) {
     return std::make_unique<AbsorbedAttentionLayer>(upload_absorbed(std::get<LatentTensors>(layer.attention), rope), limits);
   }));
 }
 std::unique_ptr<DeviceModel> make_ladder_model(const ModelTensors& tensors, const Limits& limits) {
   const index_t heads = std::get<LatentTensors>(tensors.layers.at(0).attention).sizes.heads;
   const auto step = std::make_shared<StepPages>(heads, limits, best_rung());
-  DeviceModel::Parts parts = parts_of(tensors, limits, [&](const LayerTensors& layer, const RopeRows& rope) {
+  DeviceModel::Parts parts = upload(tensors, limits, [&](const LayerTensors& layer, const RopeRows& rope) {
     return std::make_unique<LadderAttentionLayer>(upload_absorbed(std::get<LatentTensors>(layer.attention), rope), step);
   });
   parts.before = step;

@@ -11,7 +11,7 @@ ExpandedAttentionLayer::Weights upload_expanded(const LatentTensors& tensors, co
           .softmax_factor = tensors.softmax_factor};
 }
 
-ExpandedAttentionLayer::ExpandedAttentionLayer(Weights weights, index_t capacity, std::shared_ptr<HeadCache> cache)
+ExpandedAttentionLayer::ExpandedAttentionLayer(Weights weights, index_t capacity, std::shared_ptr<OwnedHeads> cache)
     : weights_(std::move(weights)), capacity_(capacity), cache_(std::move(cache)) {}
 
 // [queue]
@@ -21,18 +21,18 @@ void ExpandedAttentionLayer::queue(const float* x, float* y, const Step& step) {
   const int N = step.rows(), M = static_cast<int>(sizes.width), H = static_cast<int>(sizes.heads);
   const int plain = static_cast<int>(sizes.plain_width), P = static_cast<int>(sizes.rope_width), D = plain + P;
   const int R = static_cast<int>(sizes.rank), W = static_cast<int>(sizes.value_width);
-  const auto [queries, compressed] = weights_.down.queue(x, step);
+  const LatentDown::Rows rows = weights_.down.queue(x, step);
   float* const latents = step.scratch.take<float>(std::size_t(N) * (R + P));
   float* const expanded = step.scratch.take<float>(std::size_t(N) * H * (plain + W));
   float* const mixed = step.scratch.take<float>(std::size_t(N) * H * W);
   const AttendScratch scratch(step, H, H, W, capacity_);
 
-  make_latents(compressed, latents, {queries.data + plain, queries.stride, D}, step.stream);
+  make_latents(rows.latents, latents, rows.turned_in_place(sizes), step.stream);
   linear(weights_.latent_up, {latents, R + P}, N, {expanded, H * (plain + W)}, step.stream);
   append_expanded({.expanded = expanded, .latents = latents, .heads = H, .plain_width = plain, .rope_width = P,
                    .value_width = W, .rank = R, .tokens = step.tokens, .keys = cache_->keys, .values = cache_->values},
                   step.stream);
-  attend_heads({.queries = queries.data, .query_row = queries.stride, .keys = cache_->keys, .values = cache_->values, .heads = H, .groups = H,
+  attend_heads({.queries = rows.queries.data, .query_row = rows.queries.stride, .keys = cache_->keys, .values = cache_->values, .heads = H, .groups = H,
                 .key_width = D, .value_width = W, .scale = weights_.softmax_factor / std::sqrt(static_cast<float>(D)),
                 .tokens = step.tokens, .splits = scratch.splits, .partial = scratch.partial, .lse = scratch.lse, .output = mixed},
                step);

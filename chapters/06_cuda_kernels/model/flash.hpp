@@ -5,6 +5,8 @@
 ///
 /// Queries, keys, weights and values are f32, and the tensor cores multiply bf16. Each number is taken as high + low, as
 /// in gemm_bf16.hpp, here on both sides: three products, high*high + high*low + low*high, good to 16 bits.
+#include <span>
+
 #include "chapters/06_cuda_kernels/model/attend.hpp"
 
 namespace kv::cuda {
@@ -20,6 +22,18 @@ struct QueryTiles {
   const QueryTile* tiles;
   int count;
 };
+
+/// The new rows of one sequence: its tiles, and the stored tokens that the last of them sees.
+struct Prompt {
+  int sequence, tokens;
+  QueryTiles tiles;
+};
+/// Of prompts whose tiles lie one behind the other.
+inline QueryTiles all_tiles(std::span<const Prompt> prompts) {
+  const QueryTiles last = prompts.back().tiles;
+  const QueryTile* const first = prompts.front().tiles.tiles;
+  return {first, static_cast<int>(last.tiles + last.count - first)};
+}
 
 /// Is there a kernel for heads of these widths? The accumulators lie in registers, so the widths are compiled in.
 bool flash_serves(int key_width, int value_width);

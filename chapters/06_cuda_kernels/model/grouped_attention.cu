@@ -14,8 +14,8 @@ AttendScratch::AttendScratch(const Step& step, int heads, int groups, int value_
 
 // [choose]
 void attend_heads(const Attend& problem, const Step& step) {
-  if (step.tiles.count > 0 && flash_serves(problem.key_width, problem.value_width))
-    flash(problem, step.tiles, step.stream);
+  if (!step.prompts.empty() && flash_serves(problem.key_width, problem.value_width))
+    flash(problem, all_tiles(step.prompts), step.stream);
   else
     attend(problem, step.stream);
 }
@@ -30,7 +30,7 @@ GroupedAttentionLayer::Weights upload(const GroupedTensors& tensors, float norm_
 }
 
 GroupedAttentionLayer::GroupedAttentionLayer(Weights weights, const RopeRows& rope, index_t capacity,
-                                             std::shared_ptr<HeadCache> cache)
+                                             std::shared_ptr<OwnedHeads> cache)
     : weights_(std::move(weights)), rope_(rope), capacity_(capacity), cache_(std::move(cache)) {}
 
 // [queue]

@@ -62,29 +62,40 @@ LadderAttentionLayer::LadderAttentionLayer(AbsorbedAttentionLayer::Weights weigh
 void LadderAttentionLayer::queue(const float* x, float* y, const Step& step) {
   const Scratch::Frame frame(step.scratch);
   const LatentSizes& sizes = weights_.down.sizes;
-  const int N = step.rows(), M = static_cast<int>(sizes.width), H = static_cast<int>(sizes.heads);
-  const int D = static_cast<int>(sizes.key_width()), W = static_cast<int>(sizes.value_width);
+  const int N = step.rows(), M = static_cast<int>(sizes.width), width = static_cast<int>(sizes.heads * sizes.value_width);
+  const LatentDown::Rows rows = weights_.down.queue(x, step);
+  float* const mixed = step.scratch.take<float>(std::size_t(N) * width);
+  const PagedRows pages{pages_.data(), std::size_t(step_->problem().table_width) * page_tokens * latent_width, latent_width};
+  if (prompts_are_expanded(sizes, step)) {
+    append_latents(rows.latents, pages, rows.turned_in_place(sizes), step.stream);
+    attend_expanded(weights_, pages, rows.queries, mixed, step);
+  } else {
+    climb(rows, pages, mixed, step);
+  }
+  linear(weights_.output, {mixed, width}, N, {y, M}, step.stream);
+}
+
+void LadderAttentionLayer::climb(const LatentDown::Rows& rows, const PagedRows& pages, float* mixed, const Step& step) {
+  const Scratch::Frame frame(step.scratch);
+  const LatentSizes& sizes = weights_.down.sizes;
+  const int N = step.rows(), H = static_cast<int>(sizes.heads), D = static_cast<int>(sizes.key_width());
+  const int W = static_cast<int>(sizes.value_width);
   const std::size_t heads = std::size_t(N) * H;
-  const auto [queries, compressed] = weights_.down.queue(x, step);
   bf16* const absorbed = step.scratch.take<bf16>(heads * latent_width);
-  bf16* const mixed = step.scratch.take<bf16>(heads * value_width);
-  float* const lifted = step.scratch.take<float>(heads * W);
+  bf16* const latents = step.scratch.take<bf16>(heads * value_width);
   MlaDecode decode = step_->problem();
-  decode.latents = pages_.data(), decode.queries = absorbed, decode.output = mixed;
+  decode.latents = pages_.data(), decode.queries = absorbed, decode.output = latents;
   decode.lse = step.scratch.take<float>(heads);
   decode.scale = weights_.softmax_factor / std::sqrt(static_cast<float>(D));
   const Rung& rung = step_->rung();
   std::byte* const workspace = step.scratch.take<std::byte>(rung.workspace_bytes(decode, step.multiprocessors));
 
-  const std::size_t of_sequence = std::size_t(decode.table_width) * page_tokens * latent_width;
-  append_latents(compressed, PagedRows{pages_.data(), of_sequence, latent_width},
-                 {absorbed + value_width, H * latent_width, latent_width}, step.stream);
-  linear_heads(weights_.into_latents, H, queries, Rows<bf16>{absorbed, H * latent_width},
+  append_latents(rows.latents, pages, TurnedQueries<bf16>{absorbed + value_width, H * latent_width, latent_width}, step.stream);
+  linear_heads(weights_.into_latents, H, rows.queries, Rows<bf16>{absorbed, H * latent_width},
                {.rows = N, .outputs = value_width, .x_step = D, .y_step = latent_width}, step.stream);
   rung.launch(decode, {workspace, step.multiprocessors, step.stream, step_->schedule()});
-  linear_heads(weights_.out_of_latents, H, Rows<const bf16>{mixed, H * value_width}, RowsOut{lifted, H * W},
+  linear_heads(weights_.out_of_latents, H, Rows<const bf16>{latents, H * value_width}, RowsOut{mixed, H * W},
                {.rows = N, .outputs = W, .x_step = value_width, .y_step = W}, step.stream);
-  linear(weights_.output, {lifted, H * W}, N, {y, M}, step.stream);
 }
 // [queue]
 

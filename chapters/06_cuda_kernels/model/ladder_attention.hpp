@@ -1,7 +1,7 @@
 #pragma once
 /// @file
 /// Absorbed attention by the ladder's best rung: latents of 512 + 64 numbers, in bf16, in pages of 64 tokens. Other sizes
-/// go through AbsorbedAttentionLayer, which keeps f32.
+/// go through AbsorbedAttentionLayer, which keeps f32. Prompts are expanded, as there.
 #include "chapters/06_cuda_kernels/ladder/ladder.hpp"
 #include "chapters/06_cuda_kernels/model/attention_layers.hpp"
 
@@ -41,6 +41,8 @@ class LadderAttentionLayer : public AttentionLayer {
   Buffer<bf16>& pages() { return pages_; }
 
  private:
+  void climb(const LatentDown::Rows& rows, const PagedRows& pages, float* mixed, const Step& step);
+
   AbsorbedAttentionLayer::Weights weights_;
   std::shared_ptr<const StepPages> step_;
   Buffer<bf16> pages_;

@@ -52,7 +52,7 @@ class Scratch {
 /// One pass over a batch's new rows.
 struct Step {
   Tokens tokens;
-  QueryTiles tiles;  ///< none: no prompt is among the rows
+  std::span<const Prompt> prompts;  ///< of all rows, or none
   Scratch& scratch;
   int multiprocessors;
   cudaStream_t stream;

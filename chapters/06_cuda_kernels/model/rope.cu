@@ -77,8 +77,8 @@ struct ToRow {
 
 // [latents]
 /// For each row one block for the latent, and one for each head's query.
-template <class To, class T>
-__global__ void __launch_bounds__(latent_threads) latents_kernel(const Latents p, const To to, const TurnedQueries<T> turned) {
+template <class To, class Query>
+__global__ void __launch_bounds__(latent_threads) latents_kernel(const Latents p, const To to, const TurnedQueries<Query> turned) {
   let_next_grid_begin();
   wait_for_last_grid();
   const int n = blockIdx.y, R = p.norm.width, position = p.tokens.positions[n];
@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(latent_threads) latents_kernel(const Latents p
     return;
   }
   const float* from = p.compressed.data + std::size_t(n) * p.compressed.stride;
-  T* row = to.row(p.tokens, n);
+  auto* row = to.row(p.tokens, n);
   float squares = 0.0f;
   for (int i = threadIdx.x; i < R; i += latent_threads) squares += from[i] * from[i];
   const float scale = 1.0f / sqrtf(block_sum(squares) / R + p.norm.epsilon);
@@ -98,10 +98,10 @@ __global__ void __launch_bounds__(latent_threads) latents_kernel(const Latents p
 }
 // [latents]
 
-template <class To, class T>
-void queue_latents(const Latents& p, const To& to, const TurnedQueries<T>& turned, cudaStream_t stream) {
+template <class To, class Query>
+void queue_latents(const Latents& p, const To& to, const TurnedQueries<Query>& turned, cudaStream_t stream) {
   if (p.tokens.count == 0) return;
-  launch({.grid = dim3(1 + p.heads, p.tokens.count), .block = latent_threads, .stream = stream, .early = true}, latents_kernel<To, T>, p, to, turned);
+  launch({.grid = dim3(1 + p.heads, p.tokens.count), .block = latent_threads, .stream = stream, .early = true}, latents_kernel<To, Query>, p, to, turned);
 }
 
 constexpr int copy_threads = 128;
@@ -125,12 +125,13 @@ void append_heads(const GroupedAppend& problem, cudaStream_t stream) {
   launch({grid, warp_threads, 0, stream}, append_heads_kernel, problem);
 }
 
-void append_latents(const Latents& problem, const CacheRows& cache, const TurnedQueries<float>& turned, cudaStream_t stream) {
-  queue_latents(problem, ToCache<float>{cache}, turned, stream);
+template <class T, class Query>
+void append_latents(const Latents& problem, const StoredRows<T>& cache, const TurnedQueries<Query>& turned, cudaStream_t stream) {
+  queue_latents(problem, ToCache<T>{cache}, turned, stream);
 }
-void append_latents(const Latents& problem, const PagedRows& pages, const TurnedQueries<bf16>& turned, cudaStream_t stream) {
-  queue_latents(problem, ToCache<bf16>{pages}, turned, stream);
-}
+template void append_latents(const Latents&, const CacheRows&, const TurnedQueries<float>&, cudaStream_t);
+template void append_latents(const Latents&, const PagedRows&, const TurnedQueries<bf16>&, cudaStream_t);
+template void append_latents(const Latents&, const PagedRows&, const TurnedQueries<float>&, cudaStream_t);
 void make_latents(const Latents& problem, float* latents, const TurnedQueries<float>& turned, cudaStream_t stream) {
   queue_latents(problem, ToRow{latents, problem.norm.width + problem.rope.width}, turned, stream);
 }

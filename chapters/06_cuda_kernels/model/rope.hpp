@@ -44,8 +44,8 @@ struct TurnedQueries {
   int of_row, of_head;
 };
 /// To each token's row in the cache, in the cache's number format.
-void append_latents(const Latents& problem, const CacheRows& cache, const TurnedQueries<float>& turned, cudaStream_t stream);
-void append_latents(const Latents& problem, const PagedRows& pages, const TurnedQueries<bf16>& turned, cudaStream_t stream);
+template <class T, class Query>
+void append_latents(const Latents& problem, const StoredRows<T>& cache, const TurnedQueries<Query>& turned, cudaStream_t stream);
 /// To row n: what is expanded is not remembered as a latent.  @param latents (N,R+P)
 void make_latents(const Latents& problem, float* latents, const TurnedQueries<float>& turned, cudaStream_t stream);
 
