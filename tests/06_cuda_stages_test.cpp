@@ -41,7 +41,12 @@ void on_some_models(const std::function<void(const Checkpoint&)>& check) {
   }
 }
 
-std::vector<Stage> whole_stages(const Checkpoint& checkpoint) { return test::whole_stages(family(checkpoint.config())); }
+/// Those that promise something.
+std::vector<Stage> whole_stages(const Checkpoint& checkpoint) {
+  std::vector<Stage> stages = test::whole_stages(family(checkpoint.config()));
+  std::erase_if(stages, [](const Stage& stage) { return stage.equality.lossy; });
+  return stages;
+}
 index_t vocabulary(const Checkpoint& checkpoint) { return model_sizes(checkpoint.config()).vocabulary; }
 
 /// Of so many tokens, those that the stage need not be fed again.
@@ -54,10 +59,11 @@ std::filesystem::path shipped(const char* name) { return std::filesystem::path(K
 TEST_CASE("the stages are in the table, with a tolerance and its reason", "[cuda-stages]") {
   std::vector<std::string_view> names;
   for (const Stage& stage : test::whole_stages(Family::mla)) names.push_back(stage.name);
-  CHECK(names == std::vector<std::string_view>{"cuda-naive", "cuda-absorbed", "cuda-uncached"});
-  CHECK(test::whole_stages(Family::gqa).size() == 2);
+  CHECK(names == std::vector<std::string_view>{"cuda-naive", "cuda-bf16", "cuda-absorbed", "cuda-uncached"});
+  CHECK(test::whole_stages(Family::gqa).size() == 3);
   CHECK(find_stage("6").name == "cuda-naive");
   for (const std::string_view name : names) CHECK(find_stage(name).equality.tolerance <= 1e-4);
+  CHECK(find_stage("cuda-bf16").equality.lossy);
 }
 
 TEST_CASE("logits of the CUDA stages agree with Hugging Face transformers, as far as a window reaches", "[cuda-stages][golden]") {
@@ -246,6 +252,7 @@ TEST_CASE("state bytes: heads in full, or one latent row", "[cuda-stages]") {
   const auto bytes = [&](const char* stage) { return make_decoder(checkpoint, find_stage(stage), {.sequences = 2, .capacity = 30}).state_bytes().allocated; };
   CHECK(bytes("cuda-naive") == 2 * 30 * 5 * 6 * (48 + 32) * 4);
   CHECK(bytes("cuda-absorbed") == 2 * 30 * 5 * (64 + 16) * 4);
+  CHECK(bytes("cuda-bf16") == bytes("cuda-naive") / 2);
   CHECK(bytes("cuda-uncached") == 0);
   CHECK(bytes("cuda-naive") == bytes("preallocated"));
   CHECK(bytes("cuda-absorbed") == bytes("absorbed"));
@@ -278,6 +285,20 @@ TEST_CASE("a long prompt in two pieces, beside a single token and a short one", 
     CHECK(as_promised(stage, rows(found, 1, 70), rows(expected[0], 10, 70)));
     CHECK(as_promised(stage, rows(found, 71, 7), expected[2]));
   }
+}
+
+TEST_CASE("rows in bf16: near to rows in f32 and not the same; of heads, near to those that the CPU rounds", "[cuda-stages]") {
+  on_some_models([](const Checkpoint& checkpoint) {
+    const std::vector<Token> tokens = random_tokens(21, vocabulary(checkpoint), 18);
+    const auto logits = [&](const char* stage) {
+      Decoder decoder = make_decoder(checkpoint, find_stage(stage), {.sequences = 1, .capacity = 21});
+      return logits_in_chunks(decoder, 0, tokens, {15, 1, 5});
+    };
+    const Tensor<2> found = logits("cuda-bf16"), wide = logits("cuda-naive");
+    CHECK(close(found, wide, 2e-2, "stored rows are rounded"));
+    CHECK_FALSE(close(found, wide, 1e-4, "rounded"));
+    if (family(checkpoint.config()) == Family::gqa) CHECK(close(found, logits("bf16"), 2e-3, "a few sums round to the other side"));
+  });
 }
 
 TEST_CASE("an uncached model has nothing to go on from, and says so", "[cuda-stages]") {

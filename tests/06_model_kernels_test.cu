@@ -342,7 +342,7 @@ TEST_CASE("append_heads: norm, half-split rotation, and only the rows that were 
   const Buffer<float> device_query_norm = on_device(query_norm), device_key_norm = on_device(key_norm);
   Buffer<float> device_heads = on_device(heads);
   TestCache keys(G * D), values(G * W);
-  append_heads({.heads = device_heads.data(), .query_heads = H, .key_value_heads = G, .key_width = D, .value_width = W,
+  append_heads<float>({.heads = device_heads.data(), .query_heads = H, .key_value_heads = G, .key_width = D, .value_width = W,
                 .query_norm = norms ? device_query_norm.data() : nullptr, .key_norm = norms ? device_key_norm.data() : nullptr,
                 .norm_epsilon = static_cast<float>(epsilon), .rope = rope.view(), .tokens = tokens.view(), .keys = keys.view(),
                 .values = values.view()},
@@ -412,7 +412,7 @@ TEST_CASE("expanded keys and values", "[model-kernels]") {
   const Floats expanded = random_floats(index_t(N) * H * (plain + W), 22), latents = random_floats(index_t(N) * (R + P), 23);
   const Buffer<float> device_expanded = on_device(expanded), device_latents = on_device(latents);
   TestCache keys(H * D), values(H * W);
-  append_expanded({.expanded = device_expanded.data(), .latents = device_latents.data(), .heads = H, .plain_width = plain,
+  append_expanded<float>({.expanded = device_expanded.data(), .latents = device_latents.data(), .heads = H, .plain_width = plain,
                    .rope_width = P, .value_width = W, .rank = R, .tokens = tokens.view(), .keys = keys.view(), .values = values.view()},
                   in_order);
   Doubles expected_keys(keys.memory.size(), missing), expected_values(values.memory.size(), missing);
@@ -437,6 +437,7 @@ struct AttendCase {
 };
 
 /// A filled cache whose rows behind the last position of each sequence are NaN, queries, and what attention makes of them.
+/// Numbers that bf16 has, so that a cache in either format holds the same.
 struct TestAttention {
   AttendCase c;
   const TestTokens& tokens;
@@ -444,12 +445,15 @@ struct TestAttention {
   Floats keys, values, queries;
   float scale = 0.37f;
   Buffer<float> device_keys, device_values, device_queries;
+  Buffer<bf16> narrow_keys, narrow_values;
 
   TestAttention(const AttendCase& sizes, const TestTokens& rows, bool values_in_keys, unsigned seed)
       : c(sizes), tokens(rows), shared(values_in_keys),
         keys(random_floats(index_t(cache_sequences) * cache_tokens * c.groups * c.key_width, seed)),
         values(random_floats(index_t(cache_sequences) * cache_tokens * c.groups * c.value_width, seed + 1)),
         queries(random_floats(index_t(rows.count()) * query_row(), seed + 2)) {
+    for (Floats* numbers : {&keys, &values})
+      for (float& number : *numbers) number = to_float(to_bf16(number));
     for (int s = 0; s < cache_sequences; ++s) {
       int end = 0;
       for (int n = 0; n < rows.count(); ++n)
@@ -459,14 +463,27 @@ struct TestAttention {
       std::fill(values.begin() + TestCache::place(s, end, value_row), values.begin() + TestCache::place(s + 1, 0, value_row), missing);
     }
     device_keys = on_device(keys), device_values = on_device(values), device_queries = on_device(queries);
+    narrow_keys = narrowed(keys), narrow_values = narrowed(values);
+  }
+  static Buffer<bf16> narrowed(const Floats& numbers) {
+    std::vector<bf16> result;
+    for (const float number : numbers) result.push_back(to_bf16(number));
+    return on_device(result);
   }
   int query_row() const { return c.heads * c.key_width + 5; }
 
-  Attend problem(int splits, Buffer<float>& partial, Buffer<float>& lse, Buffer<float>& output) {
+  template <class T = float>
+  Attend<T> problem(int splits, Buffer<float>& partial, Buffer<float>& lse, Buffer<float>& output) {
     const std::size_t parts = std::size_t(tokens.count()) * c.heads * splits;
     partial = poisoned(parts * c.value_width), lse = poisoned(parts), output = poisoned(std::size_t(tokens.count()) * c.heads * c.value_width);
-    const CacheRows key_rows{device_keys.data(), std::size_t(cache_tokens) * c.groups * c.key_width, c.groups * c.key_width};
-    const CacheRows value_rows{device_values.data(), std::size_t(cache_tokens) * c.groups * c.value_width, c.groups * c.value_width};
+    const auto rows = [&](auto& wide, auto& narrow, int width) -> StoredRows<T> {
+      if constexpr (std::is_same_v<T, float>)
+        return {wide.data(), std::size_t(cache_tokens) * width, width};
+      else
+        return {narrow.data(), std::size_t(cache_tokens) * width, width};
+    };
+    const StoredRows<T> key_rows = rows(device_keys, narrow_keys, c.groups * c.key_width);
+    const StoredRows<T> value_rows = rows(device_values, narrow_values, c.groups * c.value_width);
     return {.queries = device_queries.data(), .query_row = query_row(), .keys = key_rows, .values = shared ? key_rows : value_rows,
             .heads = c.heads, .groups = c.groups, .key_width = c.key_width, .value_width = c.value_width, .scale = scale,
             .tokens = tokens.view(), .splits = splits, .partial = partial.data(), .lse = lse.data(), .output = output.data()};
@@ -511,7 +528,10 @@ TEST_CASE("attend: multi-head, grouped, multi-query and absorbed, in any number 
   TestAttention attention(c, tokens, shared, 26);
   Buffer<float> partial, lse, output;
   attend(attention.problem(splits, partial, lse, output), in_order);
-  CHECK(difference(output.download(), attention.expected(), f32 * 5) == "");
+  const Floats found = output.download();
+  CHECK(difference(found, attention.expected(), f32 * 5) == "");
+  attend(attention.problem<bf16>(splits, partial, lse, output), in_order);
+  CHECK(output.download() == found);
 }
 
 TEST_CASE("attend: how many splits", "[model-kernels]") {
@@ -539,8 +559,12 @@ TEST_CASE("flash: prompts in tiles, beginning anywhere, against the formula", "[
   attention.scale = 0.1f;
   Buffer<float> partial, lse, output;
   REQUIRE(flash_serves(c.key_width, c.value_width));
-  flash(attention.problem(1, partial, lse, output), {device_tiles.data(), static_cast<int>(tiles.size())}, in_order);
-  CHECK(difference(output.download(), attention.expected(), split * 2) == "");
+  const QueryTiles all{device_tiles.data(), static_cast<int>(tiles.size())};
+  flash(attention.problem(1, partial, lse, output), all, in_order);
+  const Floats found = output.download();
+  CHECK(difference(found, attention.expected(), split * 2) == "");
+  flash(attention.problem<bf16>(1, partial, lse, output), all, in_order);
+  CHECK(output.download() == found);
 }
 
 TEST_CASE("flash says which widths it does not serve", "[model-kernels]") {

@@ -76,6 +76,10 @@ std::unique_ptr<Transformer> make_cuda_naive(const Checkpoint& checkpoint, const
   return on_device(cuda::make_naive_model, checkpoint, limits);
 }
 
+std::unique_ptr<Transformer> make_cuda_bf16(const Checkpoint& checkpoint, const Limits& limits, const StageOptions&) {
+  return on_device(cuda::make_bf16_model, checkpoint, limits);
+}
+
 std::unique_ptr<Transformer> make_cuda_absorbed(const Checkpoint& checkpoint, const Limits& limits, const StageOptions&) {
   return on_device(cuda::make_absorbed_model, checkpoint, limits);
 }

@@ -1,7 +1,7 @@
 #pragma once
 /// @file
-/// Stages `cuda-naive`, `cuda-absorbed` and `cuda-uncached`: the whole model as kernels of one device, on a GPU or on the CPU's
-/// runtime.
+/// Stages `cuda-naive`, `cuda-bf16`, `cuda-absorbed` and `cuda-uncached`: the whole model as kernels of one device, on a GPU or on
+/// the CPU's runtime.
 #include <memory>
 
 #include "chapters/models/stage_options.hpp"
@@ -19,7 +19,10 @@ bool cuda_runs_on_cpu();
 /// @throws Error where there is no device
 std::unique_ptr<Transformer> make_cuda_naive(const Checkpoint& checkpoint, const Limits& limits, const StageOptions& options);
 
-/// Latents are kept, and never expanded.
+/// The same, rounded to bf16.
+std::unique_ptr<Transformer> make_cuda_bf16(const Checkpoint& checkpoint, const Limits& limits, const StageOptions& options);
+
+/// Latents are kept.
 std::unique_ptr<Transformer> make_cuda_absorbed(const Checkpoint& checkpoint, const Limits& limits, const StageOptions& options);
 
 /// Nothing is kept: chapter 1 on the device.

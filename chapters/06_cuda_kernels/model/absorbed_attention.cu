@@ -57,7 +57,7 @@ void AbsorbedAttentionLayer::attend_absorbed(const LatentDown::Rows& rows, float
   linear_heads(weights_.into_latents, H, rows.queries, RowsOut{absorbed, H * row},
                {.rows = N, .outputs = R, .x_step = D, .y_step = row}, step.stream);
   // The scale is that of the heads that were absorbed, not of the R+P numbers; the values are the keys' first R.
-  attend({.queries = absorbed, .query_row = H * row, .keys = latents_, .values = latents_, .heads = H, .groups = 1,
+  attend<float>({.queries = absorbed, .query_row = H * row, .keys = latents_, .values = latents_, .heads = H, .groups = 1,
           .key_width = row, .value_width = R, .scale = weights_.softmax_factor / std::sqrt(static_cast<float>(D)),
           .tokens = step.tokens, .splits = scratch.splits, .partial = scratch.partial, .lse = scratch.lse, .output = latents},
          step.stream);

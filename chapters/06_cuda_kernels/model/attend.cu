@@ -35,13 +35,14 @@ __device__ Range share(int visible, int splits, int split) {
 
 // [scores]
 /// Scores of up to 32 tokens, a warp for each token, all heads from one reading of the key.
-__device__ void score(const Attend& p, const CacheRows& keys, int sequence, int column, Range tokens, int heads, const Work& work) {
+template <class T>
+__device__ void score(const Attend<T>& p, const StoredRows<T>& keys, int sequence, int column, Range tokens, int heads, const Work& work) {
   const int warp = threadIdx.x / warp_threads, lane = threadIdx.x % warp_threads;
   for (int s = tokens.first + warp; s < tokens.end; s += warps) {
-    const float* key = keys.row(sequence, s) + column;
+    const T* key = keys.row(sequence, s) + column;
     float dots[tile_heads] = {};
     for (int i = lane; i < p.key_width; i += warp_threads) {
-      const float k = key[i];
+      const float k = to_float(key[i]);
 #pragma unroll
       for (int h = 0; h < tile_heads; ++h)
         if (h < heads) dots[h] += work.queries[h * p.key_width + i] * k;
@@ -74,13 +75,14 @@ __device__ void weigh(int tokens, int heads, OnlineSoftmax (&softmax)[tile_heads
 
 // [sum]
 /// A thread has columns threadIdx.x, + 128, ... of the values and reads each once for all heads.
-__device__ void add_values(const Attend& p, const CacheRows& values, int sequence, int column, Range tokens, int heads, const Work& work) {
+template <class T>
+__device__ void add_values(const Attend<T>& p, const StoredRows<T>& values, int sequence, int column, Range tokens, int heads, const Work& work) {
   for (int w = threadIdx.x; w < p.value_width; w += threads) {
     float sums[tile_heads];
 #pragma unroll
     for (int h = 0; h < tile_heads; ++h) sums[h] = h < heads ? work.sums[h * p.value_width + w] * work.factors[h] : 0.0f;
     for (int s = tokens.first; s < tokens.end; ++s) {
-      const float value = values.row(sequence, s)[column + w];
+      const float value = to_float(values.row(sequence, s)[column + w]);
 #pragma unroll
       for (int h = 0; h < tile_heads; ++h)
         if (h < heads) sums[h] += work.weights[h * chunk + s - tokens.first] * value;
@@ -93,7 +95,8 @@ __device__ void add_values(const Attend& p, const CacheRows& values, int sequenc
 // [sum]
 
 // [attend]
-__global__ void __launch_bounds__(threads) attend_kernel(const Attend p) {
+template <class T>
+__global__ void __launch_bounds__(threads) attend_kernel(const Attend<T> p) {
   const int split = blockIdx.x, n = blockIdx.z, group = p.heads / p.groups;
   const int tiles = (group + tile_heads - 1) / tile_heads, g = blockIdx.y / tiles, first = blockIdx.y % tiles * tile_heads;
   const int heads = min(tile_heads, group - first), first_head = g * group + first;
@@ -136,7 +139,8 @@ __global__ void __launch_bounds__(threads) attend_kernel(const Attend p) {
 
 // [combine]
 /// A part's weight is the share of its exponentials in the sum of all: a softmax over the log-sum-exps, which one warp takes.
-__global__ void __launch_bounds__(threads) combine_kernel(const Attend p) {
+template <class T>
+__global__ void __launch_bounds__(threads) combine_kernel(const Attend<T> p) {
   float* const weights = dynamic_shared<float>();  // (splits)
   const std::size_t head = std::size_t(blockIdx.y) * p.heads + blockIdx.x;
   const float* lse = p.lse + head * p.splits;
@@ -167,12 +171,15 @@ int attend_splits(int rows, int heads, int groups, int capacity, int multiproces
   return max(1, min(wanted, capacity / least_tokens));
 }
 
-void attend(const Attend& problem, cudaStream_t stream) {
+template <class T>
+void attend(const Attend<T>& problem, cudaStream_t stream) {
   if (problem.tokens.count == 0) return;
   const int tiles = problem.groups * tiles_of_group(problem.heads, problem.groups);
   const std::size_t shared = Work::bytes(problem.key_width, problem.value_width);
-  launch({dim3(problem.splits, tiles, problem.tokens.count), threads, shared, stream}, attend_kernel, problem);
-  if (problem.splits > 1) launch({dim3(problem.heads, problem.tokens.count), threads, problem.splits * sizeof(float), stream}, combine_kernel, problem);
+  launch({dim3(problem.splits, tiles, problem.tokens.count), threads, shared, stream}, attend_kernel<T>, problem);
+  if (problem.splits > 1) launch({dim3(problem.heads, problem.tokens.count), threads, problem.splits * sizeof(float), stream}, combine_kernel<T>, problem);
 }
+template void attend(const Attend<float>&, cudaStream_t);
+template void attend(const Attend<bf16>&, cudaStream_t);
 
 }  // namespace kv::cuda

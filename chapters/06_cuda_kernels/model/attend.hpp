@@ -10,10 +10,12 @@
 
 namespace kv::cuda {
 
+/// @tparam T of what is cached: float or bf16
+template <class T>
 struct Attend {
-  const float* queries;    ///< head h of row n begins at queries + n*query_row + h*key_width
+  const float* queries;        ///< head h of row n begins at queries + n*query_row + h*key_width
   int query_row;
-  CacheRows keys, values;  ///< of group g: from g*key_width on, from g*value_width on
+  StoredRows<T> keys, values;  ///< of group g: from g*key_width on, from g*value_width on
   int heads, groups, key_width, value_width;
   float scale;             ///< of the scores
   Tokens tokens;           ///< row n sees the tokens 0 ... positions[n] of its sequence
@@ -27,6 +29,7 @@ struct Attend {
 /// multiprocessors. Depends on nothing that changes from step to step.
 int attend_splits(int rows, int heads, int groups, int capacity, int multiprocessors);
 
-void attend(const Attend& problem, cudaStream_t stream);
+template <class T>
+void attend(const Attend<T>& problem, cudaStream_t stream);
 
 }  // namespace kv::cuda

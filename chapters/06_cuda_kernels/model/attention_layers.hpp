@@ -15,34 +15,38 @@ struct AttendScratch {
 };
 
 /// A prompt goes by tiles where there is a kernel for its heads; all else row by row.
-void attend_heads(const Attend& problem, const Step& step);
+template <class T>
+void attend_heads(const Attend<T>& problem, const Step& step);
 
 /// Keys and values of heads, a row for each token of each sequence. A layer has its own; layers that share one find in it what
 /// the layer before has left, and write over it.
+template <class T>
 struct OwnedHeads {
-  OwnedCache keys, values;
+  OwnedCache<T> keys, values;
   std::size_t bytes() const { return keys.bytes() + values.bytes(); }
 };
 
 /// Llama, Qwen3: keys and values of G heads are kept.
+struct GroupedWeights {
+  Matrix projection, output;  ///< (H*D + G*D + G*W,M): queries, keys, values; (M,H*W)
+  OwnedNorm query_norm, key_norm;
+  HeadSizes sizes;
+};
+GroupedWeights upload(const GroupedTensors& tensors, float norm_epsilon);
+
+template <class T>
 class GroupedAttentionLayer : public AttentionLayer {
  public:
-  struct Weights {
-    Matrix projection, output;  ///< (H*D + G*D + G*W,M): queries, keys, values; (M,H*W)
-    OwnedNorm query_norm, key_norm;
-    HeadSizes sizes;
-  };
-  GroupedAttentionLayer(Weights weights, const RopeRows& rope, index_t capacity, std::shared_ptr<OwnedHeads> cache);
+  GroupedAttentionLayer(GroupedWeights weights, const RopeRows& rope, index_t capacity, std::shared_ptr<OwnedHeads<T>> cache);
   void queue(const float* x, float* y, const Step& step) override;
   std::size_t cache_bytes() const override { return cache_->bytes(); }
 
  private:
-  Weights weights_;
+  GroupedWeights weights_;
   RopeRows rope_;
   index_t capacity_;
-  std::shared_ptr<OwnedHeads> cache_;
+  std::shared_ptr<OwnedHeads<T>> cache_;
 };
-GroupedAttentionLayer::Weights upload(const GroupedTensors& tensors, float norm_epsilon);
 
 /// What all forms of latent attention share: queries and latents of the new rows.
 struct LatentDown {
@@ -65,23 +69,25 @@ struct LatentDown {
 LatentDown upload_down(const LatentTensors& tensors, const RopeRows& rope);
 
 /// DeepSeek's naive form: keys and values of all heads are expanded once and kept.
+struct ExpandedWeights {
+  LatentDown down;
+  Matrix latent_up, output;  ///< (H*(plain+W),R) (M,H*W)
+  float softmax_factor;
+};
+ExpandedWeights upload_expanded(const LatentTensors& tensors, const RopeRows& rope);
+
+template <class T>
 class ExpandedAttentionLayer : public AttentionLayer {
  public:
-  struct Weights {
-    LatentDown down;
-    Matrix latent_up, output;  ///< (H*(plain+W),R) (M,H*W)
-    float softmax_factor;
-  };
-  ExpandedAttentionLayer(Weights weights, index_t capacity, std::shared_ptr<OwnedHeads> cache);
+  ExpandedAttentionLayer(ExpandedWeights weights, index_t capacity, std::shared_ptr<OwnedHeads<T>> cache);
   void queue(const float* x, float* y, const Step& step) override;
   std::size_t cache_bytes() const override { return cache_->bytes(); }
 
  private:
-  Weights weights_;
+  ExpandedWeights weights_;
   index_t capacity_;
-  std::shared_ptr<OwnedHeads> cache_;
+  std::shared_ptr<OwnedHeads<T>> cache_;
 };
-ExpandedAttentionLayer::Weights upload_expanded(const LatentTensors& tensors, const RopeRows& rope);
 
 /// Latents are kept, and the heads work on them as they are.
 class AbsorbedAttentionLayer : public AttentionLayer {
@@ -103,7 +109,7 @@ class AbsorbedAttentionLayer : public AttentionLayer {
 
   Weights weights_;
   index_t capacity_;
-  OwnedCache latents_;
+  OwnedCache<float> latents_;
 };
 AbsorbedAttentionLayer::Weights upload_absorbed(const LatentTensors& tensors, const RopeRows& rope);
 

@@ -280,9 +280,10 @@ std::size_t DeviceModel::cache_bytes() const { return runner_->cache_bytes(); }
 
 namespace {
 
-std::shared_ptr<OwnedHeads> owned_heads(const LayerTensors& tensors, const Limits& limits) {
+template <class T>
+std::shared_ptr<OwnedHeads<T>> owned_heads(const LayerTensors& tensors, const Limits& limits) {
   const auto make = [&](index_t heads, index_t key_width, index_t value_width) {
-    return std::make_shared<OwnedHeads>(OwnedCache(limits, heads * key_width), OwnedCache(limits, heads * value_width));
+    return std::make_shared<OwnedHeads<T>>(OwnedCache<T>(limits, heads * key_width), OwnedCache<T>(limits, heads * value_width));
   };
   if (const auto* grouped = std::get_if<GroupedTensors>(&tensors.attention))
     return make(grouped->sizes.key_value_heads, grouped->sizes.key_width, grouped->sizes.value_width);
@@ -290,12 +291,13 @@ std::shared_ptr<OwnedHeads> owned_heads(const LayerTensors& tensors, const Limit
   return make(sizes.heads, sizes.key_width(), sizes.value_width);
 }
 
+template <class T>
 std::unique_ptr<AttentionLayer> naive_attention(const LayerTensors& tensors, float norm_epsilon, const RopeRows& rope,
-                                                index_t capacity, std::shared_ptr<OwnedHeads> cache) {
+                                                index_t capacity, std::shared_ptr<OwnedHeads<T>> cache) {
   if (const auto* grouped = std::get_if<GroupedTensors>(&tensors.attention))
-    return std::make_unique<GroupedAttentionLayer>(upload(*grouped, norm_epsilon), rope, capacity, std::move(cache));
-  return std::make_unique<ExpandedAttentionLayer>(upload_expanded(std::get<LatentTensors>(tensors.attention), rope), capacity,
-                                                  std::move(cache));
+    return std::make_unique<GroupedAttentionLayer<T>>(upload(*grouped, norm_epsilon), rope, capacity, std::move(cache));
+  return std::make_unique<ExpandedAttentionLayer<T>>(upload_expanded(std::get<LatentTensors>(tensors.attention), rope), capacity,
+                                                     std::move(cache));
 }
 
 std::unique_ptr<FeedForwardLayer> feed_forward(const LayerTensors& tensors) {
@@ -321,16 +323,24 @@ DeviceModel::Parts upload(const ModelTensors& tensors, const Limits& limits, con
           .limits = limits};
 }
 
+template <class T>
+std::unique_ptr<DeviceModel> make_model_of_heads(const ModelTensors& tensors, const Limits& limits) {
+  return std::make_unique<DeviceModel>(upload(tensors, limits, [&](const LayerTensors& layer, const RopeRows& rope) {
+    return naive_attention(layer, tensors.norm_epsilon, rope, limits.capacity, owned_heads<T>(layer, limits));
+  }));
+}
+
 }  // namespace
 
 std::unique_ptr<DeviceModel> make_naive_model(const ModelTensors& tensors, const Limits& limits) {
-  return std::make_unique<DeviceModel>(upload(tensors, limits, [&](const LayerTensors& layer, const RopeRows& rope) {
-    return naive_attention(layer, tensors.norm_epsilon, rope, limits.capacity, owned_heads(layer, limits));
-  }));
+  return make_model_of_heads<float>(tensors, limits);
+}
+std::unique_ptr<DeviceModel> make_bf16_model(const ModelTensors& tensors, const Limits& limits) {
+  return make_model_of_heads<bf16>(tensors, limits);
 }
 // [uncached]
 std::unique_ptr<DeviceModel> make_uncached_model(const ModelTensors& tensors, const Limits& limits) {
-  const auto shared = owned_heads(tensors.layers.at(0), limits);  // by all layers, one after another
+  const auto shared = owned_heads<float>(tensors.layers.at(0), limits);  // by all layers, one after another
   DeviceModel::Parts parts = upload(tensors, limits, [&](const LayerTensors& layer, const RopeRows& rope) {
     return naive_attention(layer, tensors.norm_epsilon, rope, limits.capacity, shared);
   });

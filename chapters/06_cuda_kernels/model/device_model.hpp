@@ -49,6 +49,8 @@ class DeviceModel {
 
 /// Keys and values of all heads are kept.
 std::unique_ptr<DeviceModel> make_naive_model(const ModelTensors& tensors, const Limits& limits);
+/// The same, rounded to bf16.
+std::unique_ptr<DeviceModel> make_bf16_model(const ModelTensors& tensors, const Limits& limits);
 /// Nothing is kept: keys and values of all heads live as long as their layer runs.
 std::unique_ptr<DeviceModel> make_uncached_model(const ModelTensors& tensors, const Limits& limits);
 /// Latents are kept; every layer must have some.

@@ -4,18 +4,20 @@
 
 namespace kv::cuda {
 
-ExpandedAttentionLayer::Weights upload_expanded(const LatentTensors& tensors, const RopeRows& rope) {
+ExpandedWeights upload_expanded(const LatentTensors& tensors, const RopeRows& rope) {
   return {.down = upload_down(tensors, rope),
           .latent_up = Matrix{tensors.latent_up},
           .output = Matrix{tensors.output},
           .softmax_factor = tensors.softmax_factor};
 }
 
-ExpandedAttentionLayer::ExpandedAttentionLayer(Weights weights, index_t capacity, std::shared_ptr<OwnedHeads> cache)
+template <class T>
+ExpandedAttentionLayer<T>::ExpandedAttentionLayer(ExpandedWeights weights, index_t capacity, std::shared_ptr<OwnedHeads<T>> cache)
     : weights_(std::move(weights)), capacity_(capacity), cache_(std::move(cache)) {}
 
 // [queue]
-void ExpandedAttentionLayer::queue(const float* x, float* y, const Step& step) {
+template <class T>
+void ExpandedAttentionLayer<T>::queue(const float* x, float* y, const Step& step) {
   const Scratch::Frame frame(step.scratch);
   const LatentSizes& sizes = weights_.down.sizes;
   const int N = step.rows(), M = static_cast<int>(sizes.width), H = static_cast<int>(sizes.heads);
@@ -29,15 +31,18 @@ void ExpandedAttentionLayer::queue(const float* x, float* y, const Step& step) {
 
   make_latents(rows.latents, latents, rows.turned_in_place(sizes), step.stream);
   linear(weights_.latent_up, {latents, R + P}, N, {expanded, H * (plain + W)}, step.stream);
-  append_expanded({.expanded = expanded, .latents = latents, .heads = H, .plain_width = plain, .rope_width = P,
+  append_expanded<T>({.expanded = expanded, .latents = latents, .heads = H, .plain_width = plain, .rope_width = P,
                    .value_width = W, .rank = R, .tokens = step.tokens, .keys = cache_->keys, .values = cache_->values},
                   step.stream);
-  attend_heads({.queries = rows.queries.data, .query_row = rows.queries.stride, .keys = cache_->keys, .values = cache_->values, .heads = H, .groups = H,
+  attend_heads<T>({.queries = rows.queries.data, .query_row = rows.queries.stride, .keys = cache_->keys, .values = cache_->values, .heads = H, .groups = H,
                 .key_width = D, .value_width = W, .scale = weights_.softmax_factor / std::sqrt(static_cast<float>(D)),
                 .tokens = step.tokens, .splits = scratch.splits, .partial = scratch.partial, .lse = scratch.lse, .output = mixed},
                step);
   linear(weights_.output, {mixed, H * W}, N, {y, M}, step.stream);
 }
 // [queue]
+
+template class ExpandedAttentionLayer<float>;
+template class ExpandedAttentionLayer<bf16>;
 
 }  // namespace kv::cuda

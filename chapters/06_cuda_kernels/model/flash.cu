@@ -35,7 +35,7 @@ template <int Rows, int Width, class Row>
 __device__ void load_split(SplitRows<Rows, Width>& to, int count, const Row& row) {
   for (int e = threadIdx.x; e < Rows * Width / 2; e += threads) {
     const int i = e / (Width / 2), column = e % (Width / 2) * 2, at = i * SplitRows<Rows, Width>::pitch + column;
-    const float a = i < count ? row(i)[column] : 0.0f, b = i < count ? row(i)[column + 1] : 0.0f;
+    const float a = i < count ? to_float(row(i)[column]) : 0.0f, b = i < count ? to_float(row(i)[column + 1]) : 0.0f;
     const HighLow two = split(a, b);
     *reinterpret_cast<std::uint32_t*>(to.high + at) = two.high;
     *reinterpret_cast<std::uint32_t*>(to.low + at) = two.low;
@@ -142,8 +142,8 @@ __device__ void add_values(const Tiles<D, W>& tiles, const Scores& weights, cons
 
 // [flash]
 /// A block for each tile of rows and each head.
-template <int D, int W>
-__global__ void __launch_bounds__(threads) flash_kernel(const Attend p, const QueryTile* query_tiles) {
+template <int D, int W, class T>
+__global__ void __launch_bounds__(threads) flash_kernel(const Attend<T> p, const QueryTile* query_tiles) {
   Tiles<D, W>& tiles = *dynamic_shared<Tiles<D, W>>();
   const QueryTile tile = query_tiles[blockIdx.x];
   const int h = blockIdx.y, g = h / (p.heads / p.groups);
@@ -182,11 +182,11 @@ __global__ void __launch_bounds__(threads) flash_kernel(const Attend p, const Qu
 // [flash]
 
 /// Calls f with the kernel for these widths and its shared memory; false where there is none.
-template <class F>
+template <class T, class F>
 bool with_kernel(int key_width, int value_width, F&& f) {
   const auto serves = [&]<int D, int W>() {
     if (key_width != D || value_width != W) return false;
-    f(flash_kernel<D, W>, sizeof(Tiles<D, W>));
+    f(flash_kernel<D, W, T>, sizeof(Tiles<D, W>));
     return true;
   };
   return serves.template operator()<192, 128>()     // DeepSeek-V2 and V3, expanded
@@ -199,17 +199,20 @@ bool with_kernel(int key_width, int value_width, F&& f) {
 }  // namespace
 
 bool flash_serves(int key_width, int value_width) {
-  return with_kernel(key_width, value_width, [](auto, std::size_t) {});
+  return with_kernel<float>(key_width, value_width, [](auto, std::size_t) {});
 }
 
-void flash(const Attend& problem, const QueryTiles& tiles, cudaStream_t stream) {
+template <class T>
+void flash(const Attend<T>& problem, const QueryTiles& tiles, cudaStream_t stream) {
   if (tiles.count == 0) return;
-  const bool served = with_kernel(problem.key_width, problem.value_width, [&](auto kernel, std::size_t shared_bytes) {
+  const bool served = with_kernel<T>(problem.key_width, problem.value_width, [&](auto kernel, std::size_t shared_bytes) {
     launch({dim3(tiles.count, problem.heads), threads, shared_bytes, stream}, kernel, problem, tiles.tiles);
   });
   if (!served)
     throw std::invalid_argument("flash: no kernel for keys of " + std::to_string(problem.key_width) + " and values of " +
                                 std::to_string(problem.value_width));
 }
+template void flash(const Attend<float>&, const QueryTiles&, cudaStream_t);
+template void flash(const Attend<bf16>&, const QueryTiles&, cudaStream_t);
 
 }  // namespace kv::cuda

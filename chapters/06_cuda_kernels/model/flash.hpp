@@ -4,7 +4,8 @@
 /// with a softmax over scores that come in pieces. No score leaves the registers.
 ///
 /// Queries, keys, weights and values are f32, and the tensor cores multiply bf16. Each number is taken as high + low, as
-/// in gemm_bf16.hpp, here on both sides: three products, high*high + high*low + low*high, good to 16 bits.
+/// in gemm_bf16.hpp, here on both sides: three products, high*high + high*low + low*high, good to 16 bits. Of a cache in bf16
+/// `low` is zero, and the same products are made.
 #include <span>
 
 #include "chapters/06_cuda_kernels/model/attend.hpp"
@@ -40,6 +41,7 @@ bool flash_serves(int key_width, int value_width);
 
 /// attend() for the same problem, whose rows are covered by the tiles; splits, partial and lse are not used.
 /// @throws std::invalid_argument for widths that it does not serve
-void flash(const Attend& problem, const QueryTiles& tiles, cudaStream_t stream);
+template <class T>
+void flash(const Attend<T>& problem, const QueryTiles& tiles, cudaStream_t stream);
 
 }  // namespace kv::cuda

@@ -96,17 +96,18 @@ class OwnedNorm {
   float epsilon_;
 };
 
-/// Room for `width` floats for each token of each sequence.
+/// Room for `width` numbers for each token of each sequence.
+template <class T>
 class OwnedCache {
  public:
   OwnedCache(const Limits& limits, index_t width)
       : memory_(limits.sequences * limits.capacity * width), of_sequence_(limits.capacity * width),
         of_token_(static_cast<int>(width)) {}
-  operator CacheRows() { return {memory_.data(), of_sequence_, of_token_}; }
-  std::size_t bytes() const { return memory_.size() * sizeof(float); }
+  operator StoredRows<T>() { return {memory_.data(), of_sequence_, of_token_}; }
+  std::size_t bytes() const { return memory_.size() * sizeof(T); }
 
  private:
-  Buffer<float> memory_;
+  Buffer<T> memory_;
   std::size_t of_sequence_;
   int of_token_;
 };

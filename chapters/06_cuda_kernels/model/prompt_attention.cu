@@ -39,7 +39,7 @@ void attend_expanded(const AbsorbedAttentionLayer::Weights& weights, const Store
     launch({dim3(S, H), threads, 0, step.stream}, spread_kernel<T>, latents, prompt.sequence, R, plain, P, keys);
     linear_heads(weights.out_of_latents, H, rows, RowsOut{values, H * W}, {.rows = S, .outputs = W, .x_step = 0, .y_step = W},
                  step.stream);
-    flash({.queries = queries.data, .query_row = queries.stride, .keys = {keys, 0, H * D}, .values = {values, 0, H * W}, .heads = H,
+    flash<float>({.queries = queries.data, .query_row = queries.stride, .keys = {keys, 0, H * D}, .values = {values, 0, H * W}, .heads = H,
            .groups = H, .key_width = D, .value_width = W, .scale = weights.softmax_factor / std::sqrt(static_cast<float>(D)),
            .tokens = step.tokens, .splits = 1, .partial = nullptr, .lse = nullptr, .output = mixed},
           prompt.tiles, step.stream);

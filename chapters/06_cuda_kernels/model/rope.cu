@@ -40,7 +40,8 @@ __device__ void norm_head(float* head, const float* weight, int width, float eps
 
 // [append_heads]
 /// One warp for each head of each row.
-__global__ void __launch_bounds__(warp_threads) append_heads_kernel(const GroupedAppend p) {
+template <class T>
+__global__ void __launch_bounds__(warp_threads) append_heads_kernel(const GroupedAppend<T> p) {
   const int head = blockIdx.x, n = blockIdx.y, H = p.query_heads, G = p.key_value_heads, D = p.key_width, W = p.value_width;
   const int sequence = p.tokens.sequences[n], position = p.tokens.positions[n];
   float* row = p.heads + std::size_t(n) * (H * D + G * (D + W));
@@ -55,8 +56,8 @@ __global__ void __launch_bounds__(warp_threads) append_heads_kernel(const Groupe
   } else {
     const int g = head - H - G;
     const float* value = row + (H + G) * D + g * W;
-    float* to = p.values.row(sequence, position) + g * W;
-    for (int i = threadIdx.x; i < W; i += warp_threads) to[i] = value[i];
+    T* to = p.values.row(sequence, position) + g * W;
+    for (int i = threadIdx.x; i < W; i += warp_threads) store(to[i], value[i]);
   }
 }
 // [append_heads]
@@ -106,24 +107,28 @@ void queue_latents(const Latents& p, const To& to, const TurnedQueries<Query>& t
 
 constexpr int copy_threads = 128;
 
-__global__ void __launch_bounds__(copy_threads) append_expanded_kernel(const ExpandedAppend p) {
+template <class T>
+__global__ void __launch_bounds__(copy_threads) append_expanded_kernel(const ExpandedAppend<T> p) {
   const int h = blockIdx.x, n = blockIdx.y, plain = p.plain_width, D = plain + p.rope_width, W = p.value_width;
   const int sequence = p.tokens.sequences[n], position = p.tokens.positions[n];
   const float* both = p.expanded + (std::size_t(n) * p.heads + h) * (plain + W);
   const float* rotated = p.latents + std::size_t(n) * (p.rank + p.rope_width) + p.rank;
-  float* key = p.keys.row(sequence, position) + h * D;
-  float* value = p.values.row(sequence, position) + h * W;
-  for (int i = threadIdx.x; i < D; i += copy_threads) key[i] = i < plain ? both[i] : rotated[i - plain];
-  for (int i = threadIdx.x; i < W; i += copy_threads) value[i] = both[plain + i];
+  T* key = p.keys.row(sequence, position) + h * D;
+  T* value = p.values.row(sequence, position) + h * W;
+  for (int i = threadIdx.x; i < D; i += copy_threads) store(key[i], i < plain ? both[i] : rotated[i - plain]);
+  for (int i = threadIdx.x; i < W; i += copy_threads) store(value[i], both[plain + i]);
 }
 
 }  // namespace
 
-void append_heads(const GroupedAppend& problem, cudaStream_t stream) {
+template <class T>
+void append_heads(const GroupedAppend<T>& problem, cudaStream_t stream) {
   if (problem.tokens.count == 0) return;
   const dim3 grid(problem.query_heads + 2 * problem.key_value_heads, problem.tokens.count);
-  launch({grid, warp_threads, 0, stream}, append_heads_kernel, problem);
+  launch({grid, warp_threads, 0, stream}, append_heads_kernel<T>, problem);
 }
+template void append_heads(const GroupedAppend<float>&, cudaStream_t);
+template void append_heads(const GroupedAppend<bf16>&, cudaStream_t);
 
 template <class T, class Query>
 void append_latents(const Latents& problem, const StoredRows<T>& cache, const TurnedQueries<Query>& turned, cudaStream_t stream) {
@@ -136,10 +141,13 @@ void make_latents(const Latents& problem, float* latents, const TurnedQueries<fl
   queue_latents(problem, ToRow{latents, problem.norm.width + problem.rope.width}, turned, stream);
 }
 
-void append_expanded(const ExpandedAppend& problem, cudaStream_t stream) {
+template <class T>
+void append_expanded(const ExpandedAppend<T>& problem, cudaStream_t stream) {
   if (problem.tokens.count == 0) return;
   const dim3 grid(problem.heads, problem.tokens.count);
-  launch({grid, copy_threads, 0, stream}, append_expanded_kernel, problem);
+  launch({grid, copy_threads, 0, stream}, append_expanded_kernel<T>, problem);
 }
+template void append_expanded(const ExpandedAppend<float>&, cudaStream_t);
+template void append_expanded(const ExpandedAppend<bf16>&, cudaStream_t);
 
 }  // namespace kv::cuda

@@ -16,6 +16,7 @@ struct RopeRows {
 
 /// Llama, Qwen3: queries and keys of every head are normed where the model has such norms and turned in pairs
 /// (i, i + D/2); keys and values go to the cache.
+template <class T>
 struct GroupedAppend {
   float* heads;           ///< (N,H*D + G*D + G*W): queries, which are turned in place, keys, values
   int query_heads, key_value_heads, key_width, value_width;
@@ -23,10 +24,11 @@ struct GroupedAppend {
   float norm_epsilon;
   RopeRows rope;
   Tokens tokens;
-  CacheRows keys, values;  ///< rows of G*D and G*W
+  StoredRows<T> keys, values;          ///< rows of G*D and G*W
   int stride() const { return query_heads * key_width + key_value_heads * (key_width + value_width); }
 };
-void append_heads(const GroupedAppend& problem, cudaStream_t stream);
+template <class T>
+void append_heads(const GroupedAppend<T>& problem, cudaStream_t stream);
 
 /// DeepSeek: the latent is normed, the rotated part of the key and that of each head's query are turned in pairs (2i, 2i + 1).
 struct Latents {
@@ -50,13 +52,15 @@ void append_latents(const Latents& problem, const StoredRows<T>& cache, const Tu
 void make_latents(const Latents& problem, float* latents, const TurnedQueries<float>& turned, cudaStream_t stream);
 
 /// Keys and values of all heads, expanded from latents, to the cache.
+template <class T>
 struct ExpandedAppend {
   const float* expanded;  ///< (N,H*(plain+W)): of every head, the plain part of its key, then its value
   const float* latents;   ///< (N,R+P), whose last P numbers are the rotated part of every head's key
   int heads, plain_width, rope_width, value_width, rank;
   Tokens tokens;
-  CacheRows keys, values;  ///< rows of H*(plain+P) and H*W
+  StoredRows<T> keys, values;  ///< rows of H*(plain+P) and H*W
 };
-void append_expanded(const ExpandedAppend& problem, cudaStream_t stream);
+template <class T>
+void append_expanded(const ExpandedAppend<T>& problem, cudaStream_t stream);
 
 }  // namespace kv::cuda
