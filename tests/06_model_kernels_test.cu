@@ -9,6 +9,7 @@
 #include "chapters/06_cuda_kernels/model/embed.hpp"
 #include "chapters/06_cuda_kernels/model/flash.hpp"
 #include "chapters/06_cuda_kernels/model/layer.hpp"
+#include "chapters/06_cuda_kernels/model/library_product.hpp"
 #include "chapters/06_cuda_kernels/model/linear.hpp"
 #include "chapters/06_cuda_kernels/model/norm.hpp"
 #include "chapters/06_cuda_kernels/model/rope.hpp"
@@ -327,6 +328,30 @@ TEST_CASE("gated_linear: silu of a gate times its partner, with biases", "[model
     }
   CHECK(difference(y.download(), expected, type == kv::DType::f32 || rows <= few_rows ? f32 : split) == "");
   CHECK(difference(biased.download(), expected_biased, f32) == "");
+}
+
+TEST_CASE("cuBLASLt: the same products for a prompt, plain and gated", "[model-kernels]") {
+  if (!has_library_product()) {
+    WARN("skipped: built without cuBLASLt, which needs a GPU");
+    return;
+  }
+  const int rows = GENERATE(65, 300), outputs = GENERATE(66, 258), inputs = GENERATE(13, 136);
+  CAPTURE(rows, outputs, inputs);
+  const TestMatrix weights(kv::DType::bf16, outputs, inputs, 32);
+  const Floats x = random_floats(index_t(rows) * (inputs + 3), 33);
+  const Buffer<float> device_x = on_device(x);
+  const RowsIn x_rows{device_x.data(), inputs + 3};
+  Buffer<float> y = poisoned(std::size_t(rows) * (outputs + 6)), gated = poisoned(std::size_t(rows) * outputs / 2);
+  library_linear(weights.matrix, x_rows, rows, {y.data(), outputs + 6}, in_order);
+  library_gated_linear(weights.matrix, x_rows, rows, {gated.data(), outputs / 2}, in_order);
+  Doubles expected(y.size(), missing), expected_gated;
+  for (int n = 0; n < rows; ++n) {
+    double* sums = &expected[std::size_t(n) * (outputs + 6)];
+    for (int o = 0; o < outputs; ++o) sums[o] = dot(&x[n * (inputs + 3)], &weights.values[o * inputs], inputs);
+    for (int o = 0; o < outputs; o += 2) expected_gated.push_back(sums[o] / (1.0 + std::exp(-sums[o])) * sums[o + 1]);
+  }
+  CHECK(difference(y.download(), expected, split) == "");
+  CHECK(difference(gated.download(), expected_gated, split) == "");
 }
 
 // ---- rotation and caches ---------------------------------------------------------------------------------------------

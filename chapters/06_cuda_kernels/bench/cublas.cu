@@ -1,16 +1,11 @@
 #include "chapters/06_cuda_kernels/bench/cublas.hpp"
 
 #if defined(KV_CUBLAS)  // nvcc, and a toolkit that has it
-#include <cublasLt.h>
-
 #include "chapters/06_cuda_kernels/bench/random.hpp"
+#include "common/cuda/cublas_lt.hpp"
 
 namespace kv::cuda {
 namespace {
-
-void check_blas(cublasStatus_t status, const char* what) {
-  if (status != CUBLAS_STATUS_SUCCESS) throw CudaError(std::string(what) + ": " + cublasLtGetStatusString(status));
-}
 
 constexpr std::size_t workspace_bytes = 64 << 20;
 
@@ -43,15 +38,15 @@ CublasProduct::CublasProduct(int size) : state_(new State) {
     fill_random(s.a.data(), count, 1.0f, 1, nullptr);
     fill_random(s.b.data(), count, 1.0f, 2, nullptr);
     check(cudaDeviceSynchronize(), "CublasProduct");
-    check_blas(cublasLtCreate(&s.handle), "cublasLtCreate");
-    check_blas(cublasLtMatmulDescCreate(&s.product, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescCreate");
+    check(cublasLtCreate(&s.handle), "cublasLtCreate");
+    check(cublasLtMatmulDescCreate(&s.product, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescCreate");
     const cublasOperation_t transposed = CUBLAS_OP_T;
-    check_blas(cublasLtMatmulDescSetAttribute(s.product, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed), "TRANSA");
-    check_blas(cublasLtMatrixLayoutCreate(&s.layout, CUDA_R_16BF, size, size, size), "cublasLtMatrixLayoutCreate");
-    check_blas(cublasLtMatmulPreferenceCreate(&s.preference), "cublasLtMatmulPreferenceCreate");
-    check_blas(cublasLtMatmulPreferenceSetAttribute(s.preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace_bytes, sizeof workspace_bytes), "MAX_WORKSPACE_BYTES");
+    check(cublasLtMatmulDescSetAttribute(s.product, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed), "TRANSA");
+    check(cublasLtMatrixLayoutCreate(&s.layout, CUDA_R_16BF, size, size, size), "cublasLtMatrixLayoutCreate");
+    check(cublasLtMatmulPreferenceCreate(&s.preference), "cublasLtMatmulPreferenceCreate");
+    check(cublasLtMatmulPreferenceSetAttribute(s.preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace_bytes, sizeof workspace_bytes), "MAX_WORKSPACE_BYTES");
     int found = 0;
-    check_blas(cublasLtMatmulAlgoGetHeuristic(s.handle, s.product, s.layout, s.layout, s.layout, s.layout, s.preference, 1, &s.choice, &found), "cublasLtMatmulAlgoGetHeuristic");
+    check(cublasLtMatmulAlgoGetHeuristic(s.handle, s.product, s.layout, s.layout, s.layout, s.layout, s.preference, 1, &s.choice, &found), "cublasLtMatmulAlgoGetHeuristic");
     if (found == 0) throw CudaError("cublasLt: no algorithm for a square product of bf16");
   } catch (...) {
     delete state_;
@@ -64,7 +59,7 @@ CublasProduct::~CublasProduct() { delete state_; }
 void CublasProduct::queue(cudaStream_t stream) {
   State& s = *state_;
   const float one = 1.0f, zero = 0.0f;
-  check_blas(cublasLtMatmul(s.handle, s.product, &one, s.a.data(), s.layout, s.b.data(), s.layout, &zero, s.c.data(), s.layout,
+  check(cublasLtMatmul(s.handle, s.product, &one, s.a.data(), s.layout, s.b.data(), s.layout, &zero, s.c.data(), s.layout,
                             s.c.data(), s.layout, &s.choice.algo, s.workspace.data(), workspace_bytes, stream),
              "cublasLtMatmul");
 }

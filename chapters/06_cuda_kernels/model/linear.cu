@@ -3,6 +3,7 @@
 #include "chapters/06_cuda_kernels/model/gemm_bf16.hpp"
 #include "chapters/06_cuda_kernels/model/gemm_skinny.hpp"
 #include "chapters/06_cuda_kernels/model/gemv.hpp"
+#include "chapters/06_cuda_kernels/model/library_product.hpp"
 
 namespace kv::cuda {
 namespace {
@@ -23,13 +24,19 @@ void queue(const Matrix& matrix, int outputs, const Rows<const X>& x, const Grou
 }
 // [choose]
 
+bool suits_library(const Matrix& weights, int rows) {
+  return has_library_product() && weights.format() == Format::bf16 && !weights.bias() && rows > gemm_skinny::most_rows;
+}
+
 }  // namespace
 
 void linear(const Matrix& weights, const RowsIn& x, int rows, const RowsOut& y, cudaStream_t stream) {
+  if (suits_library(weights, rows)) return library_linear(weights, x, rows, y, stream);
   queue(weights, weights.rows(), x, OneGroup{rows}, 1, rows, Plain<float>{y}, stream);
 }
 
 void gated_linear(const Matrix& weights, const RowsIn& x, int rows, const RowsOut& y, cudaStream_t stream) {
+  if (suits_library(weights, rows)) return library_gated_linear(weights, x, rows, y, stream);
   queue(weights, weights.rows(), x, OneGroup{rows}, 1, rows, Gated{y}, stream);
 }
 

@@ -2,7 +2,7 @@
 /// @file
 /// y = W x for the rows of a batch. A few rows (a decode step) are bound by reading W; many (a prompt) by the products.
 /// So there are several kernels, chosen by the number of rows: gemv.hpp up to 8, gemm_skinny.hpp up to 64, and
-/// gemm_bf16.hpp; f32 weights have gemv.hpp alone, eight rows at a time.
+/// gemm_bf16.hpp, for one matrix on a GPU library_product.hpp; f32 weights have gemv.hpp alone, eight rows at a time.
 ///
 /// Three kinds of layers are one problem here: it falls into groups, each with rows of its own and weights of its own.
 /// Dense: one group. A matrix for each head: a group per head. Experts: a group per expert that somebody has chosen.
