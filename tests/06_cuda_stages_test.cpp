@@ -247,6 +247,33 @@ TEST_CASE("greedy text is that of the CPU stages on both shipped models", "[cuda
   }
 }
 
+TEST_CASE("the most likely tokens, chosen on the device: those of the logits, of prompts and of steps", "[cuda-stages]") {
+  const Checkpoint checkpoint(shipped("tiny-mla"));
+  const std::vector<Token> tokens = random_tokens(90, vocabulary(checkpoint), 19);
+  for (const Stage& stage : whole_stages(checkpoint)) {
+    CAPTURE(stage.name);
+    const Limits limits{.sequences = 2, .capacity = 80};
+    Decoder device = make_decoder(checkpoint, stage, limits), host = make_decoder(checkpoint, stage, limits);
+    for (const std::vector<NewTokens>& batch : {std::vector<NewTokens>{{1, part(tokens, 0, 70)}, {0, part(tokens, 70, 3)}},
+                                                {{0, {tokens[80]}}, {1, {tokens[81]}}}, {{1, {tokens[82]}}}}) {
+      const Tensor<2> logits = host.last_logits(batch);
+      std::vector<Token> expected;
+      for (index_t b = 0; b < batch.size(); ++b) expected.push_back(most_likely(row(logits, b)));
+      CHECK(device.most_likely(batch) == expected);
+      CHECK(device.remembered(0) == host.remembered(0));
+    }
+  }
+}
+
+TEST_CASE("logits that are no numbers choose nobody, and say so", "[cuda-stages]") {
+  WideLatents model(1, 0);
+  model.tensors.final_norm(3) = std::numeric_limits<float>::quiet_NaN();
+  const auto device = cuda::make_naive_model(model.tensors, {.sequences = 1, .capacity = 8});
+  const std::vector<cuda::NewRow> rows{{1, 0, 0}, {2, 0, 1}}, step{{1, 0, 2}};
+  CHECK(holds(error_of([&] { device->most_likely(rows, std::vector<index_t>{1}); }), "not all numbers"));
+  CHECK(holds(error_of([&] { device->next_tokens(step); }), "not all numbers"));
+}
+
 TEST_CASE("state bytes: heads in full, or one latent row", "[cuda-stages]") {
   const Checkpoint checkpoint(shipped("tiny-mla"));
   const auto bytes = [&](const char* stage) { return make_decoder(checkpoint, find_stage(stage), {.sequences = 2, .capacity = 30}).state_bytes().allocated; };

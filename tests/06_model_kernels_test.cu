@@ -786,8 +786,27 @@ TEST_CASE("most_likely: the CPU's choice, and its way with ties", "[model-kernel
   std::vector<int> expected;
   for (int n = 0; n < 3; ++n) expected.push_back(kv::most_likely({&logits[n * V], static_cast<std::size_t>(V)}));
   CHECK(ids.download() == expected);
+  Buffer<int> last(3);
+  most_likely(device.data(), 3, V, last.data(), in_order);
+  CHECK(last.download() == expected);
   CHECK(positions.download() == std::vector<int>{5, 1, 8});
   CHECK(tokens.download() == std::vector<int>{expected[0], expected[1], -1, -1, -1, -1, -1, -1, expected[2]});
+}
+
+TEST_CASE("most_likely: what is no number chooses nobody, and the next step finds a token", "[model-kernels]") {
+  const int V = 100;
+  Floats logits = random_floats(index_t(4) * V, 44);
+  logits[7] = missing, logits[V + 98] = INFINITY;
+  std::fill(logits.begin() + 2 * V, logits.begin() + 3 * V, -INFINITY);
+  logits[3 * V + 5] = -INFINITY, logits[3 * V + 6] = 9.0f;
+  const Buffer<float> device = on_device(logits);
+  Buffer<int> ids(4), positions = on_device(std::vector<int>(4, 0)), tokens(4), last(4);
+  const Buffer<int> first_positions = on_device(std::vector<int>(4, 0));
+  most_likely(device.data(), 4, V, {ids.data(), positions.data(), first_positions.data(), tokens.data()}, in_order);
+  most_likely(device.data(), 4, V, last.data(), in_order);
+  CHECK(tokens.download() == std::vector<int>{no_token, no_token, no_token, 6});
+  CHECK(last.download() == tokens.download());
+  CHECK(ids.download() == std::vector<int>{0, 0, 0, 6});
 }
 
 // ---- scratch ---------------------------------------------------------------------------------------------------------

@@ -17,15 +17,14 @@ class CudaTransformer : public Transformer {
       : model_(std::move(model)), capacity_(limits.capacity), lengths_(limits.sequences) {}
 
   Tensor<2> logits(std::span<const Token> tokens, const Batch& batch, std::span<const index_t> wanted) override {
-    for (const Segment& part : batch) require_room(lengths_.at(part.sequence), capacity_, part.rows);
-    std::vector<cuda::NewRow> rows;
-    for (const Segment& part : batch)
-      for (index_t t = 0; t < part.rows; ++t)
-        rows.push_back({tokens[part.first_row + t], part.sequence, lengths_[part.sequence] + t});
-    Tensor<2> logits = model_->logits(rows, wanted);
-    if (model_->remembers())
-      for (const Segment& part : batch) lengths_[part.sequence] += part.rows;  // after all is well
+    Tensor<2> logits = model_->logits(new_rows(tokens, batch), wanted);
+    remember(batch);
     return logits;
+  }
+  std::vector<Token> most_likely(std::span<const Token> tokens, const Batch& batch, std::span<const index_t> wanted) override {
+    std::vector<Token> next = model_->most_likely(new_rows(tokens, batch), wanted);
+    remember(batch);
+    return next;
   }
 
   index_t length(index_t sequence) const override { return lengths_.at(sequence); }
@@ -42,6 +41,20 @@ class CudaTransformer : public Transformer {
   }
 
  private:
+  std::vector<cuda::NewRow> new_rows(std::span<const Token> tokens, const Batch& batch) const {
+    for (const Segment& part : batch) require_room(lengths_.at(part.sequence), capacity_, part.rows);
+    std::vector<cuda::NewRow> rows;
+    for (const Segment& part : batch)
+      for (index_t t = 0; t < part.rows; ++t)
+        rows.push_back({tokens[part.first_row + t], part.sequence, lengths_[part.sequence] + t});
+    return rows;
+  }
+  /// After all is well.
+  void remember(const Batch& batch) {
+    if (!model_->remembers()) return;
+    for (const Segment& part : batch) lengths_[part.sequence] += part.rows;
+  }
+
   std::unique_ptr<cuda::DeviceModel> model_;
   index_t capacity_;
   std::vector<index_t> lengths_;  // of every sequence

@@ -11,21 +11,26 @@ Decoder::Decoder(std::unique_ptr<Transformer> transformer, const Limits& limits)
   for (std::vector<Token>& tokens : tokens_) tokens.reserve(limits.capacity);  // no step moves them
 }
 
-Tensor<2> Decoder::logits(const std::vector<NewTokens>& batch) { return feed(batch, &Step::rows_of_new_tokens); }
-
-Tensor<2> Decoder::last_logits(const std::vector<NewTokens>& batch) { return feed(batch, &Step::last_rows); }
-
-Tensor<2> Decoder::feed(const std::vector<NewTokens>& batch, std::vector<index_t> Step::*wanted) {
+template <class Result>
+Result Decoder::feed(const std::vector<NewTokens>& batch, std::vector<index_t> Step::*wanted, Ask<Result> ask) {
   require_valid(batch);
   step_.clear();
   for (const NewTokens& part : batch) step_.lengths_before.push_back(length(part.sequence));
   try {
     for (const NewTokens& part : batch) append(part);
-    return transformer_->logits(step_.fed, step_.segments, step_.*wanted);
+    return (transformer_.get()->*ask)(step_.fed, step_.segments, step_.*wanted);
   } catch (...) {
     for (index_t b = 0; b < batch.size(); ++b) truncate(batch[b].sequence, step_.lengths_before[b]);
     throw;
   }
+}
+
+Tensor<2> Decoder::logits(const std::vector<NewTokens>& batch) {
+  return feed(batch, &Step::rows_of_new_tokens, &Transformer::logits);
+}
+Tensor<2> Decoder::last_logits(const std::vector<NewTokens>& batch) { return feed(batch, &Step::last_rows, &Transformer::logits); }
+std::vector<Token> Decoder::most_likely(const std::vector<NewTokens>& batch) {
+  return feed(batch, &Step::last_rows, &Transformer::most_likely);
 }
 
 // [feed]

@@ -27,6 +27,8 @@ class Decoder {
   Tensor<2> logits(const std::vector<NewTokens>& batch);
   /// The same, but only for the last new token of each sequence: (B,V). What generation needs.
   Tensor<2> last_logits(const std::vector<NewTokens>& batch);
+  /// And of these the most likely tokens alone, what a greedy Sampler draws.
+  std::vector<Token> most_likely(const std::vector<NewTokens>& batch);
   /// For one sequence.
   Tensor<2> logits(index_t sequence, const std::vector<Token>& tokens) { return logits({{sequence, tokens}}); }
 
@@ -63,7 +65,10 @@ class Decoder {
     std::vector<index_t> rows_of_new_tokens, last_rows, lengths_before;
     void clear();
   };
-  Tensor<2> feed(const std::vector<NewTokens>& batch, std::vector<index_t> Step::*wanted);
+  template <class Result>
+  using Ask = Result (Transformer::*)(std::span<const Token> tokens, const Batch& batch, std::span<const index_t> wanted);
+  template <class Result>
+  Result feed(const std::vector<NewTokens>& batch, std::vector<index_t> Step::*wanted, Ask<Result> ask);
   void append(const NewTokens& part);
 
   std::unique_ptr<Transformer> transformer_;

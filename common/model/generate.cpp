@@ -51,6 +51,28 @@ Token draw(Sampler& sampler, std::span<const float> logits, const LogitRules& ru
   return sampler.next(ruled);
 }
 
+namespace {
+
+/// Of every text in the batch the next token, and the logits (B,V) where somebody wants to see them.
+struct Drawn {
+  std::vector<Token> tokens;
+  Tensor<2> logits = empty<2>({0, 0});
+
+  Drawn(Decoder& decoder, std::vector<Text>& texts, const std::vector<NewTokens>& batch, const GenerateOptions& options) {
+    if (options.sampling.temperature == 0.0 && options.rules == LogitRules{} && !options.on_logits) {
+      tokens = decoder.most_likely(batch);
+      return;
+    }
+    logits = decoder.last_logits(batch);
+    for (index_t b = 0; b < texts.size(); ++b) {
+      const Place place{decoder.tokens(batch[b].sequence), texts[b].prompt_length, options.max_new_tokens, options.stop};
+      tokens.push_back(draw(texts[b].sampler, row(logits, b), options.rules, place));
+    }
+  }
+};
+
+}  // namespace
+
 Generation generate(Decoder& decoder, const std::vector<NewTokens>& prompts, const GenerateOptions& options) {
   require_room(decoder, prompts, options.max_new_tokens);
   Generation result;
@@ -60,22 +82,19 @@ Generation generate(Decoder& decoder, const std::vector<NewTokens>& prompts, con
   for (index_t step = 0; step < options.max_new_tokens && !texts.empty(); ++step) {
     const Stopwatch watch;
     const std::vector<NewTokens> batch = batch_of(texts);
-    const Tensor<2> logits = decoder.last_logits(batch);
+    const Drawn drawn(decoder, texts, batch, options);
     for (index_t b = 0; b < texts.size(); ++b) {
-      const index_t sequence = batch[b].sequence;
-      if (step == 0) decoder.prompt_ends(sequence);
-      const Place place{decoder.tokens(sequence), texts[b].prompt_length, options.max_new_tokens, options.stop};
-      texts[b].next = {sequence, {draw(texts[b].sampler, row(logits, b), options.rules, place)}};
+      if (step == 0) decoder.prompt_ends(batch[b].sequence);
+      texts[b].next = {batch[b].sequence, {drawn.tokens[b]}};
     }
     if (step == 0)
       result.metrics.prefill_ms = watch.milliseconds();
     else
       result.metrics.step_ms.push_back(watch.milliseconds());
     for (index_t b = 0; b < texts.size(); ++b) {
-      const auto& [sequence, drawn] = texts[b].next;
-      result.tokens[texts[b].prompt].push_back(drawn.front());
-      options.on_logits(sequence, row(logits, b));
-      options.on_token(sequence, drawn.front());
+      result.tokens[texts[b].prompt].push_back(drawn.tokens[b]);
+      if (options.on_logits) options.on_logits(batch[b].sequence, row(drawn.logits, b));
+      options.on_token(batch[b].sequence, drawn.tokens[b]);
     }
     std::erase_if(texts, [&](const Text& text) { return contains(options.stop, text.next.tokens.front()); });
   }

@@ -21,8 +21,8 @@ struct GenerateOptions {
   Sampling sampling;
   std::vector<Token> stop;  ///< ends the sequence, and is part of the result
   std::function<void(index_t sequence, Token)> on_token = [](index_t, Token) {};
-  /// The (V) logits that the model gave for each token, before the rules.
-  std::function<void(index_t sequence, std::span<const float>)> on_logits = [](index_t, std::span<const float>) {};
+  /// The (V) logits that the model gave for each token, before the rules. With none to hear of them they may never leave a device.
+  std::function<void(index_t sequence, std::span<const float>)> on_logits = nullptr;
 };
 
 /// What generate() gives back.

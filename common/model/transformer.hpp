@@ -3,6 +3,7 @@
 /// The outer seam of the book: token ids in, logits out. How the stack between them is made, layer by layer or as one
 /// program of a device, is its own affair.
 #include <span>
+#include <vector>
 
 #include "common/model/attention.hpp"
 #include "common/text/token.hpp"
@@ -17,6 +18,10 @@ struct Transformer {
   /// @param wanted rows of the N whose logits are asked for  @return (wanted.size(), V), in the order asked for
   /// @throws Error when a sequence would outgrow the capacity. After any error truncate() brings the old state back.
   virtual Tensor<2> logits(std::span<const Token> tokens, const Batch& batch, std::span<const index_t> wanted) = 0;
+
+  /// The same, and of each wanted row the token that a greedy Sampler draws. A device need not send its logits for that.
+  /// @throws Error as logits() and Sampler::next
+  virtual std::vector<Token> most_likely(std::span<const Token> tokens, const Batch& batch, std::span<const index_t> wanted);
 
   /// Tokens of the sequence that need not be fed again.
   virtual index_t length(index_t sequence) const = 0;

@@ -1,7 +1,7 @@
 #include "chapters/06_cuda_kernels/model/device_model.hpp"
 
 #include <algorithm>
-#include <array>
+#include <functional>
 #include <map>
 #include <ranges>
 
@@ -11,6 +11,7 @@
 #include "chapters/06_cuda_kernels/model/sample.hpp"
 #include "common/cuda/device_properties.hpp"
 #include "common/cuda/stream.hpp"
+#include "common/files/error.hpp"
 
 namespace kv::cuda {
 namespace {
@@ -72,6 +73,7 @@ class DeviceModel::Runner {
         change_(rows_ * width()), wanted_hidden_(head_rows_ * width()), logits_(head_rows_ * vocabulary()), scratch_(scratch_bytes()) {}
 
   Tensor<2> logits(std::span<const NewRow> rows, std::span<const index_t> wanted);
+  std::vector<Token> most_likely(std::span<const NewRow> rows, std::span<const index_t> wanted);
   std::vector<Token> next_tokens(std::span<const NewRow> rows, index_t steps);
 
   index_t width() const { return static_cast<index_t>(parts_.embedding.columns()); }
@@ -92,7 +94,12 @@ class DeviceModel::Runner {
   Tokens tokens(int rows) { return {heard_.data(), heard_.data() + rows, heard_.data() + 2 * rows, rows}; }
   void tell(std::span<const NewRow> rows, std::span<const int> more);
   bool begin_decode_step(std::span<const NewRow> rows);
-  void feed(const SomeRows& some, bool prompts, index_t first, std::span<const index_t> wanted, Tensor<2>& result);
+  /// Hears the places in the batch of up to head_rows_ rows whose logits are now in logits_.
+  using Hear = std::function<void(std::span<const index_t> places)>;
+  void feed(std::span<const NewRow> batch, std::span<const index_t> wanted, const Hear& hear);
+  void feed(const SomeRows& some, bool prompts, index_t first, std::span<const index_t> wanted, const Hear& hear);
+  bool is_decode_step(std::span<const NewRow> rows, std::span<const index_t> wanted);
+  std::vector<Token> chosen(index_t count);
   std::vector<Prompt> upload_tiles(std::span<const NewRow> rows);
   std::size_t scratch_bytes();
   void queue_layers(int rows, std::span<const Prompt> prompts, Scratch& scratch);
@@ -165,7 +172,7 @@ void DeviceModel::Runner::run_decode_step(int rows) {
       queue_head(normed_.data(), rows);
       int *const ids = heard_.data(), *const positions = ids + 2 * rows;
       const NextRows next{ids, positions, positions + rows, chosen_.data()};
-      most_likely(logits_.data(), rows, static_cast<int>(vocabulary()), next, stream_.get());
+      cuda::most_likely(logits_.data(), rows, static_cast<int>(vocabulary()), next, stream_.get());
     });
   graph->replay(stream_);
 }
@@ -214,40 +221,78 @@ std::vector<Prompt> DeviceModel::Runner::upload_tiles(std::span<const NewRow> ro
   return prompts;
 }
 
-/// Rows first ... of some, as many as go together, and the logits of those that are wanted.
-void DeviceModel::Runner::feed(const SomeRows& some, bool prompts, index_t first, std::span<const index_t> wanted, Tensor<2>& result) {
+/// Rows first ... of some, as many as go together.
+void DeviceModel::Runner::feed(const SomeRows& some, bool prompts, index_t first, std::span<const index_t> wanted, const Hear& hear) {
   const index_t N = std::min(some.rows.size() - first, static_cast<index_t>(rows_));
   const std::span<const NewRow> rows = std::span(some.rows).subspan(first, N);
-  const std::span<const index_t> in_batch = std::span(some.places).subspan(first, N);
-  const int M = static_cast<int>(width());
-  std::vector<int> places;
+  std::vector<int> here;           // places of wanted rows among these
+  std::vector<index_t> in_batch;   // and in the caller's batch
   for (index_t n = 0; n < N; ++n)
-    if (std::ranges::find(wanted, in_batch[n]) != wanted.end()) places.push_back(static_cast<int>(n));
-  tell(rows, places);
+    if (const index_t place = some.places[first + n]; std::ranges::find(wanted, place) != wanted.end())
+      here.push_back(static_cast<int>(n)), in_batch.push_back(place);
+  tell(rows, here);
   queue_layers(static_cast<int>(N), prompts ? upload_tiles(rows) : std::vector<Prompt>(), scratch_);
-  for (std::size_t i = 0; i < places.size(); i += head_rows_) {
-    const std::size_t count = std::min<std::size_t>(head_rows_, places.size() - i);
-    gather_rows(normed_.data(), M, heard_.data() + 3 * N + i, static_cast<int>(count), wanted_hidden_.data(), stream_.get());
-    queue_head(wanted_hidden_.data(), static_cast<int>(count));
-    Tensor<2> logits = kv::empty<2>({count, vocabulary()});
-    logits_.download({logits.data(), logits.size()}, stream_.get());
-    stream_.synchronize();
-    for (index_t w = 0; w < wanted.size(); ++w)
-      for (index_t k = 0; k < count; ++k)
-        if (wanted[w] == in_batch[places[i + k]]) std::ranges::copy(row(logits, k), row(result, w).begin());
+  for (std::size_t i = 0; i < here.size(); i += head_rows_) {
+    const int count = static_cast<int>(std::min<std::size_t>(head_rows_, here.size() - i));
+    gather_rows(normed_.data(), static_cast<int>(width()), heard_.data() + 3 * N + i, count, wanted_hidden_.data(), stream_.get());
+    queue_head(wanted_hidden_.data(), count);
+    hear(std::span(in_batch).subspan(i, count));
   }
+}
+
+void DeviceModel::Runner::feed(std::span<const NewRow> batch, std::span<const index_t> wanted, const Hear& hear) {
+  const Apart apart(batch);
+  for (const SomeRows* some : {&apart.few, &apart.prompts})
+    for (index_t first = 0; first < some->rows.size(); first += static_cast<index_t>(rows_))
+      feed(*some, some == &apart.prompts, first, wanted, hear);
+}
+
+/// Then it has been told.
+bool DeviceModel::Runner::is_decode_step(std::span<const NewRow> rows, std::span<const index_t> wanted) {
+  return std::ranges::equal(wanted, std::views::iota(index_t{0}, rows.size())) && begin_decode_step(rows);
 }
 
 Tensor<2> DeviceModel::Runner::logits(std::span<const NewRow> rows, std::span<const index_t> wanted) {
   Tensor<2> result = kv::empty<2>({wanted.size(), vocabulary()});
-  if (std::ranges::equal(wanted, std::views::iota(index_t{0}, rows.size())) && begin_decode_step(rows)) {
+  if (is_decode_step(rows, wanted)) {
     run_decode_step(static_cast<int>(rows.size()));
     logits_.download({result.data(), result.size()}, stream_.get());
   } else {
-    const auto [few, prompts] = Apart(rows);
-    for (index_t first = 0; first < few.rows.size(); first += static_cast<index_t>(rows_)) feed(few, false, first, wanted, result);
-    for (index_t first = 0; first < prompts.rows.size(); first += static_cast<index_t>(rows_)) feed(prompts, true, first, wanted, result);
+    feed(rows, wanted, [&](std::span<const index_t> places) {
+      Tensor<2> logits = kv::empty<2>({places.size(), vocabulary()});
+      logits_.download({logits.data(), logits.size()}, stream_.get());
+      stream_.synchronize();
+      for (index_t w = 0; w < wanted.size(); ++w)
+        for (index_t k = 0; k < places.size(); ++k)
+          if (wanted[w] == places[k]) std::ranges::copy(row(logits, k), row(result, w).begin());
+    });
   }
+  stream_.synchronize();
+  return result;
+}
+
+/// The first so many tokens that the device has chosen.
+std::vector<Token> DeviceModel::Runner::chosen(index_t count) {
+  std::vector<Token> tokens(count);
+  chosen_.download(std::span<int>(tokens), stream_.get());
+  stream_.synchronize();
+  if (std::ranges::count(tokens, no_token) > 0) throw Error("the logits are not all numbers: are the checkpoint's weights damaged?");
+  return tokens;
+}
+
+std::vector<Token> DeviceModel::Runner::most_likely(std::span<const NewRow> rows, std::span<const index_t> wanted) {
+  if (is_decode_step(rows, wanted)) {
+    run_decode_step(static_cast<int>(rows.size()));
+    return chosen(rows.size());
+  }
+  std::vector<Token> result(wanted.size());
+  feed(rows, wanted, [&](std::span<const index_t> places) {
+    cuda::most_likely(logits_.data(), static_cast<int>(places.size()), static_cast<int>(vocabulary()), chosen_.data(), stream_.get());
+    const std::vector<Token> tokens = chosen(places.size());
+    for (index_t w = 0; w < wanted.size(); ++w)
+      for (index_t k = 0; k < places.size(); ++k)
+        if (wanted[w] == places[k]) result[w] = tokens[k];
+  });
   stream_.synchronize();
   return result;
 }
@@ -261,16 +306,16 @@ std::vector<Token> DeviceModel::Runner::next_tokens(std::span<const NewRow> rows
   if (!begin_decode_step(rows))
     throw std::invalid_argument("next_tokens: needs 1 to " + std::to_string(head_rows_) + " rows, of different sequences");
   for (index_t step = 0; step < steps; ++step) run_decode_step(static_cast<int>(rows.size()));
-  std::vector<Token> tokens(steps * rows.size());
-  chosen_.download(std::span<int>(tokens), stream_.get());
-  stream_.synchronize();
-  return tokens;
+  return chosen(steps * rows.size());
 }
 
 DeviceModel::DeviceModel(Parts parts) : runner_(std::make_unique<Runner>(std::move(parts))) {}
 DeviceModel::~DeviceModel() = default;
 
 Tensor<2> DeviceModel::logits(std::span<const NewRow> rows, std::span<const index_t> wanted) { return runner_->logits(rows, wanted); }
+std::vector<Token> DeviceModel::most_likely(std::span<const NewRow> rows, std::span<const index_t> wanted) {
+  return runner_->most_likely(rows, wanted);
+}
 std::vector<Token> DeviceModel::next_tokens(std::span<const NewRow> rows, index_t steps) { return runner_->next_tokens(rows, steps); }
 index_t DeviceModel::vocabulary() const { return runner_->vocabulary(); }
 bool DeviceModel::remembers() const { return runner_->remembers(); }

@@ -31,9 +31,13 @@ class DeviceModel {
   /// @throws CudaError
   Tensor<2> logits(std::span<const NewRow> rows, std::span<const index_t> wanted);
 
+  /// Feeds rows and chooses the most likely token after some, on the device. Arguments as for logits().
+  /// @return (wanted.size())  @throws CudaError; Error where logits are no numbers
+  std::vector<Token> most_likely(std::span<const NewRow> rows, std::span<const index_t> wanted);
+
   /// Feeds one row for each of some sequences, then `steps` - 1 times their next tokens, the most likely ones, without the host.
   /// @return (steps,N)  @throws std::invalid_argument for other rows, for an uncached model, and where a sequence has no room;
-  /// CudaError
+  /// Error where logits are no numbers; CudaError
   std::vector<Token> next_tokens(std::span<const NewRow> rows, index_t steps = 1);
 
   index_t vocabulary() const;

@@ -12,7 +12,12 @@ struct NextRows {
   int* tokens;                 ///< (steps,N), all that were chosen
 };
 
-/// The most likely token of each row becomes the row's next; of equals the one with the smallest id.  @param logits (N,V)
+/// The most likely token of each row becomes the row's next; of equals the one with the smallest id. Where a logit is NaN or +infinity, or
+/// all are -infinity, `tokens` says `no_token`, and the step that follows is worth nothing.  @param logits (N,V)
 void most_likely(const float* logits, int rows, int vocabulary, const NextRows& next, cudaStream_t stream);
+/// The same where no step follows.  @param tokens (N)
+void most_likely(const float* logits, int rows, int vocabulary, int* tokens, cudaStream_t stream);
+
+inline constexpr int no_token = -1;
 
 }  // namespace kv::cuda
