@@ -252,9 +252,9 @@ TEST_CASE("the most likely tokens, chosen on the device: those of the logits, of
   const std::vector<Token> tokens = random_tokens(90, vocabulary(checkpoint), 19);
   for (const Stage& stage : whole_stages(checkpoint)) {
     CAPTURE(stage.name);
-    const Limits limits{.sequences = 2, .capacity = 80};
+    const Limits limits{.sequences = 2, .capacity = 20};
     Decoder device = make_decoder(checkpoint, stage, limits), host = make_decoder(checkpoint, stage, limits);
-    for (const std::vector<NewTokens>& batch : {std::vector<NewTokens>{{1, part(tokens, 0, 70)}, {0, part(tokens, 70, 3)}},
+    for (const std::vector<NewTokens>& batch : {std::vector<NewTokens>{{1, part(tokens, 0, 12)}, {0, part(tokens, 70, 3)}},
                                                 {{0, {tokens[80]}}, {1, {tokens[81]}}}, {{1, {tokens[82]}}}}) {
       const Tensor<2> logits = host.last_logits(batch);
       std::vector<Token> expected;

@@ -384,11 +384,13 @@ std::unique_ptr<DeviceModel> make_bf16_model(const ModelTensors& tensors, const 
   return make_model_of_heads<bf16>(tensors, limits);
 }
 // [uncached]
-std::unique_ptr<DeviceModel> make_uncached_model(const ModelTensors& tensors, const Limits& limits) {
-  const auto shared = owned_heads<float>(tensors.layers.at(0), limits);  // by all layers, one after another
-  DeviceModel::Parts parts = upload(tensors, limits, [&](const LayerTensors& layer, const RopeRows& rope) {
+std::unique_ptr<DeviceModel> make_uncached_model(const ModelTensors& tensors,
+                                                 const Limits& limits) {
+  const auto shared = owned_heads<float>(tensors.layers.at(0), limits);  // by layer after layer
+  const auto attention = [&](const LayerTensors& layer, const RopeRows& rope) {
     return naive_attention(layer, tensors.norm_epsilon, rope, limits.capacity, shared);
-  });
+  };
+  DeviceModel::Parts parts = upload(tensors, limits, attention);
   parts.remembers = false;
   return std::make_unique<DeviceModel>(std::move(parts));
 }

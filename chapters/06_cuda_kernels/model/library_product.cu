@@ -57,6 +57,7 @@ cublasLtHandle_t library() {
   return handle;
 }
 
+using Description = std::unique_ptr<cublasLtMatmulDescOpaque_t, decltype(&cublasLtMatmulDescDestroy)>;
 using Layout = std::unique_ptr<cublasLtMatrixLayoutOpaque_t, decltype(&cublasLtMatrixLayoutDestroy)>;
 Layout layout(cudaDataType_t type, int rows, int columns, int stride) {
   cublasLtMatrixLayout_t made = nullptr;
@@ -70,23 +71,28 @@ bool has_library_product() { return true; }
 
 // [library]
 /// The library counts columns first, so our rows are its columns, and y = x W^T is y^T = W x^T.
-void library_linear(const Matrix& weights, const RowsIn& x, int rows, const RowsOut& y, cudaStream_t stream) {
+void library_linear(const Matrix& weights, const RowsIn& x, int rows, const RowsOut& y,
+                    cudaStream_t stream) {
   const int inputs = weights.stride(), outputs = weights.rows();
   const std::size_t numbers = std::size_t(rows) * inputs;
   const StreamMemory<bf16> high(numbers, stream), low(numbers, stream);
-  launch({pairs(inputs, rows), threads, 0, stream}, split_kernel, x, weights.columns(), inputs, high.data(), low.data());
+  launch({pairs(inputs, rows), threads, 0, stream}, split_kernel, x, weights.columns(), inputs,
+         high.data(), low.data());
 
   cublasLtMatmulDesc_t made = nullptr;
-  check(cublasLtMatmulDescCreate(&made, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescCreate");
-  const std::unique_ptr<cublasLtMatmulDescOpaque_t, decltype(&cublasLtMatmulDescDestroy)> product(made, cublasLtMatmulDescDestroy);
+  check(cublasLtMatmulDescCreate(&made, CUBLAS_COMPUTE_32F, CUDA_R_32F), "product");
+  const Description product(made, cublasLtMatmulDescDestroy);
   const cublasOperation_t transposed = CUBLAS_OP_T;
-  check(cublasLtMatmulDescSetAttribute(made, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed), "TRANSA");
-  const Layout w = layout(CUDA_R_16BF, inputs, outputs, inputs), part = layout(CUDA_R_16BF, inputs, rows, inputs);
+  check(cublasLtMatmulDescSetAttribute(made, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
+                                       sizeof transposed), "TRANSA");
+  const Layout w = layout(CUDA_R_16BF, inputs, outputs, inputs);
+  const Layout part = layout(CUDA_R_16BF, inputs, rows, inputs);
   const Layout sums = layout(CUDA_R_32F, outputs, rows, y.stride);
   const float one = 1.0f, zero = 0.0f;
   const auto add = [&](const bf16* x_part, const float& so_far) {
-    check(cublasLtMatmul(library(), made, &one, weights.view<bf16>().data, w.get(), x_part, part.get(), &so_far, y.data,
-                         sums.get(), y.data, sums.get(), nullptr, nullptr, 0, stream),
+    check(cublasLtMatmul(library(), made, &one, weights.view<bf16>().data, w.get(), x_part,
+                         part.get(), &so_far, y.data, sums.get(), y.data, sums.get(), nullptr,
+                         nullptr, 0, stream),
           "cublasLtMatmul");
   };
   add(low.data(), zero);  // the small ones first
