@@ -3,6 +3,7 @@
 /// and threads change no bit; bytes are what was promised.
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
 #include "chapters/08_quantised_cache/int4_attention.hpp"
 #include "chapters/08_quantised_cache/quantised_attention.hpp"
@@ -140,6 +141,46 @@ Tensor<3> attend_seen(const Tensor<3>& queries, index_t window,
     if (t == 0) mixed = empty<3>({queries.shape(0), queries.shape(1), one.shape(2)});
     std::copy(one.begin(), one.end(), mixed.data() + t * one.size());
   }
+  return mixed;
+}
+
+/// A row of a cache in 8-bit integers, widened, and the scales of its value.
+struct IntegerRow {
+  Numbers key, value, scales;
+};
+
+/// Attention in integers by its definition: the first numbers of a query and, block by block of 128
+/// rows and run by run, the weights times the scales are rounded to 16 bits.
+/// @param rounded numbers of a query that meet integers  @param run numbers of a value that share a scale
+Tensor<3> attend_in_integers(const Tensor<3>& queries, float scale, index_t window, index_t rounded, index_t run,
+                             const std::vector<std::vector<IntegerRow>>& rows) {
+  const index_t T = queries.shape(0), H = queries.shape(1), W = rows[0][0].value.size();
+  Tensor<3> mixed = empty<3>({T, H, W});
+  for (index_t t = 0; t < T; ++t)
+    for (index_t h = 0; h < H; ++h) {
+      Numbers query;
+      for (const float x : row(queries, t, h)) query.push_back(x * scale);
+      std::ranges::copy(oracle::in_16_bits({query.begin(), query.begin() + static_cast<std::ptrdiff_t>(rounded)}), query.begin());
+      const index_t first = t + 1 > window ? t + 1 - window : 0, g = h * rows[0].size() / H;
+      Numbers weights(t + 1, 0.0);
+      for (index_t s = first; s <= t; ++s)
+        weights[s] = std::inner_product(query.begin(), query.end(), rows[s][g].key.begin(), 0.0);
+      const double largest = *std::max_element(weights.begin() + static_cast<std::ptrdiff_t>(first), weights.end());
+      double sum = 0;
+      for (index_t s = first; s <= t; ++s) sum += weights[s] = std::exp(weights[s] - largest);
+      Numbers out(W, 0.0);
+      for (index_t block = first; block <= t; block = (block / 128 + 1) * 128)
+        for (index_t d = 0; d < W; d += run) {
+          const index_t end = std::min(t + 1, (block / 128 + 1) * 128), j = d / run;
+          Numbers scaled;
+          for (index_t s = block; s < end; ++s) scaled.push_back(oracle::to_f32(weights[s] * rows[s][g].scales[j]));
+          scaled = oracle::in_16_bits(scaled);
+          for (index_t s = block; s < end; ++s)
+            for (index_t i = d; i < std::min(d + run, W); ++i)
+              if (rows[s][g].scales[j] > 0) out[i] += scaled[s - block] * rows[s][g].value[i] / rows[s][g].scales[j];
+        }
+      for (index_t i = 0; i < W; ++i) mixed(t, h, i) = static_cast<float>(out[i] / sum);
+    }
   return mixed;
 }
 
@@ -385,12 +426,23 @@ TEST_CASE("attention over stored heads, against rows rounded by definition and d
   kinds.emplace_back(HeadSizes{6, 2, 8, 6, 20}, 28, true, 800);  // a window of the layer's own
   for (const RandomProjection& heads : kinds) {
     const auto [H, G, D, W, window] = heads.weights.sizes;
-    const index_t T = 100;
+    const index_t T = format == CacheFormat::int8 ? 140 : 100;  // more than one block of 128
     const Tensor<2> x = random_tensor<2>({T, heads.width}, 22);
     const Heads exact = heads.projection->project(x, positions_to(T));
-    const Tensor<3> mixed = attend_seen(
-        exact.queries, window, [&](index_t t) { return seen_by(format, exact.keys, t, true); },
-        [&](index_t t) { return seen_by(format, exact.values, t, false); });
+    Tensor<3> mixed;
+    if (format == CacheFormat::int8) {
+      std::vector<std::vector<IntegerRow>> rows(T, std::vector<IntegerRow>(G));
+      for (index_t s = 0; s < T; ++s)
+        for (index_t g = 0; g < G; ++g) {
+          const Numbers key = widened(row(exact.keys, s, g)), value = widened(row(exact.values, s, g));
+          rows[s][g] = {oracle::rounded(format, key, D), oracle::rounded(format, value, W), oracle::scales_of_i8(value, W)};
+        }
+      mixed = attend_in_integers(exact.queries, 1.0f / std::sqrt(static_cast<float>(D)), window, D, W, rows);
+    } else {
+      mixed = attend_seen(
+          exact.queries, window, [&](index_t t) { return seen_by(format, exact.keys, t, true); },
+          [&](index_t t) { return seen_by(format, exact.values, t, false); });
+    }
     const auto layer = layers_in(format)(heads.projection, {.sequences = 1, .capacity = T});
     CAPTURE(name(format), H, G, D, W, window);
     CHECK(close(feed(*layer, x, {{0, 0, T}}), oracle::widen(heads.projection->output(mixed)), 1e-5,
@@ -415,10 +467,24 @@ TEST_CASE("attention over stored latents, against rows rounded by definition and
     std::ranges::copy(narrow(oracle::rounded(rotated, widened(both.subspan(sizes.rank)), 128)),
                       both.subspan(sizes.rank).begin());
   }
-  const auto [keys, values] = latent->expand(rows);
-  const Tensor<3> mixed = attend_seen(
-      latent->queries(x, positions_to(T)), no_window, [&](index_t) { return keys; },
-      [&](index_t) { return values; });
+  const Tensor<3> queries = latent->queries(x, positions_to(T));
+  Tensor<3> mixed;
+  if (format == CacheFormat::int8) {
+    std::vector<std::vector<IntegerRow>> stored(T, std::vector<IntegerRow>(1));
+    const Tensor<2> exact = latent->latents(x, positions_to(T));
+    for (index_t s = 0; s < T; ++s) {
+      const Numbers key = widened(row(rows, s));
+      stored[s][0] = {key, {key.begin(), key.begin() + static_cast<std::ptrdiff_t>(sizes.rank)},
+                      oracle::scales_of_i8(widened(row(exact, s).first(sizes.rank)), 128)};
+    }
+    const Absorption both = absorption(checkpoint, 1);
+    mixed = both.lift(attend_in_integers(both.absorb(queries), 1.0f / std::sqrt(static_cast<float>(sizes.key_width())),
+                                         no_window, sizes.rank, 128, stored));
+  } else {
+    const auto [keys, values] = latent->expand(rows);
+    mixed = attend_seen(
+        queries, no_window, [&](index_t) { return keys; }, [&](index_t) { return values; });
+  }
   QuantisedLatents layer(latent, absorption(checkpoint, 1), {.sequences = 1, .capacity = T},
                          latent_formats(format, sizes));
   CAPTURE(name(format));

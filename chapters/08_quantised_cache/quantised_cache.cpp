@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "chapters/08_quantised_cache/read_block.hpp"
+
 namespace kv {
 
 QuantisedCache::QuantisedCache(const RowFormats& formats, const RowLayout& layout, index_t capacity)
@@ -36,22 +38,10 @@ void QuantisedCache::append(const Tensor<2>& rows, index_t first, index_t count)
     store(0, kv::row(rows, n).first(rank), kv::row(rows, n).subspan(rank));
 }
 
-// [block]
 const RowBlock& QuantisedCache::block(index_t g, index_t first, index_t count) const {
-  thread_local Scratch scratch;
-  thread_local RowBlock block;
-  const index_t width = formats_.width(), stride = formats_.bytes();
-  float* const wide = scratch.floats(count * width);
-  const std::byte* const stored = row(g, first);
-  formats_.first->widen({stored, stride, count}, wide, width);
-  formats_.second->widen({stored + formats_.first->bytes(), stride, count},
-                         wide + formats_.first->width(), width);
-  const RowsView keys{wide, width, count, layout_.key_width};
-  const RowsView values{wide + layout_.value_offset, width, count, layout_.value_width};
-  block.pieces.assign(1, {keys, values});
-  return block;
+  const StoredRows rows{row(g, first), formats_.bytes(), count};
+  return read_block(formats_, layout_, {&rows, 1});
 }
-// [block]
 
 index_t QuantisedCache::truncate(index_t length) {
   require_held(length, length_);

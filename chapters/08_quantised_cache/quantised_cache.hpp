@@ -38,8 +38,7 @@ class QuantisedCache : public RowSource {
   index_t heads() const override { return layout_.heads; }
   index_t value_width() const override { return layout_.value_width; }
   index_t count(index_t) const override { return length_; }
-  /// Widens at most 128 rows into this thread's scratch: they are in a cache when the sums go over
-  /// them.
+  /// @see read_block.hpp
   const RowBlock& block(index_t g, index_t first, index_t count) const override;
 
  private:

@@ -14,6 +14,8 @@ struct StoredRows {
   index_t stride, count;  // stride in bytes
 };
 
+class ScaledRows;
+
 // [format]
 /// A format for rows of `width()` numbers. What is stored of a row depends on that row and on
 /// nothing else: no chunk, no batch and no thread appears here, so none can change a bit.
@@ -29,6 +31,8 @@ class RowFormat {
   virtual void store(std::span<const float> row, std::byte* out) const = 0;
   /// What is read back of every row.  @param out `count` rows of width(), `stride` floats apart
   virtual void widen(const StoredRows& rows, float* out, index_t stride) const = 0;
+  /// Itself, if its numbers can be added up as integers.
+  virtual const ScaledRows* in_integers() const { return nullptr; }
 
  private:
   index_t width_;
@@ -42,6 +46,10 @@ struct RowFormats {
 
   index_t width() const { return first->width() + second->width(); }
   index_t bytes() const { return first->bytes() + second->bytes(); }
+  /// What the second format has stored of these rows.
+  StoredRows second_of(const StoredRows& rows) const {
+    return {rows.data + first->bytes(), rows.stride, rows.count};
+  }
 };
 
 }  // namespace kv

@@ -51,15 +51,18 @@ void ScaledRows::store(std::span<const float> row, std::byte* out) const {
 }
 // [store]
 
+float ScaledRows::scale(const std::byte* row, index_t j) const {
+  float scale;
+  std::memcpy(&scale, row + scales_at() + j * sizeof scale, sizeof scale);
+  return scale;
+}
+
 // [widen]
 void ScaledRows::widen(const StoredRows& rows, float* out, index_t stride) const {
   for (index_t s = 0; s < rows.count; ++s) {
     const std::byte* const row = rows.data + s * rows.stride;
-    for (index_t j = 0; j < runs(); ++j) {
-      float scale;
-      std::memcpy(&scale, row + scales_at() + j * sizeof scale, sizeof scale);
-      kv::widen(type_, row + j * run_, scale, {out + s * stride + j * run_, run_width(j)});
-    }
+    for (index_t j = 0; j < runs(); ++j)
+      kv::widen(type_, row + j * run_, scale(row, j), {out + s * stride + j * run_, run_width(j)});
   }
 }
 // [widen]

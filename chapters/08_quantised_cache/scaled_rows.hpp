@@ -26,9 +26,14 @@ class ScaledRows : public RowFormat {
   index_t bytes() const override { return scales_at() + runs() * sizeof(float); }
   void store(std::span<const float> row, std::byte* out) const override;
   void widen(const StoredRows& rows, float* out, index_t stride) const override;
+  const ScaledRows* in_integers() const override { return type_ == DType::i8 ? this : nullptr; }
+
+  index_t run() const { return run_; }
+  index_t runs() const { return (width() + run_ - 1) / run_; }
+  /// Of run j of a stored row.
+  float scale(const std::byte* row, index_t j) const;
 
  private:
-  index_t runs() const { return (width() + run_ - 1) / run_; }
   index_t scales_at() const { return (width() + 1) / 2 * 2; }
   index_t run_width(index_t j) const { return std::min(run_, width() - j * run_); }
 

@@ -1,5 +1,7 @@
 #include "chapters/09_paged_cache/quantised_pages.hpp"
 
+#include "chapters/08_quantised_cache/read_block.hpp"
+
 namespace kv {
 
 QuantisedPages::QuantisedPages(const RowFormats& formats, const RowLayout& layout, const PageSizes& sizes)
@@ -21,22 +23,13 @@ void QuantisedPages::copy(index_t from, index_t to) {
 
 // [block]
 const RowBlock& QuantisedPages::block(const PageList& pages, index_t g, index_t first, index_t count) const {
-  thread_local Scratch scratch;
-  thread_local RowBlock block;
-  const index_t width = formats_.width(), stride = formats_.bytes();
-  float* const wide = scratch.floats(count * width);
-  for (index_t s = first, end = first + count; s < end;) {
-    const index_t i = s % sizes_.rows, together = std::min(sizes_.rows - i, end - s);
-    const std::byte* const stored = row(pages[s / sizes_.rows], g, i);
-    float* const out = wide + (s - first) * width;
-    formats_.first->widen({stored, stride, together}, out, width);
-    formats_.second->widen({stored + formats_.first->bytes(), stride, together}, out + formats_.first->width(), width);
-    s += together;
+  thread_local List<StoredRows> pieces;
+  pieces.clear();
+  for (index_t s = first, end = first + count; s < end; s += pieces.back().count) {
+    const index_t i = s % sizes_.rows;
+    pieces.push_back({row(pages[s / sizes_.rows], g, i), formats_.bytes(), std::min(sizes_.rows - i, end - s)});
   }
-  const RowsView keys{wide, width, count, layout_.key_width};
-  const RowsView values{wide + layout_.value_offset, width, count, layout_.value_width};
-  block.pieces.assign(1, {keys, values});
-  return block;
+  return read_block(formats_, layout_, pieces);
 }
 // [block]
 

@@ -46,6 +46,31 @@ inline Numbers scaled(const Numbers& x, double most, double (*round)(double)) {
   return result;
 }
 
+/// The scale of each run of a row in 8-bit integers.
+inline Numbers scales_of_i8(const Numbers& row, std::size_t run) {
+  Numbers result;
+  for (std::size_t first = 0; first < row.size(); first += run) {
+    double largest = 0;
+    for (std::size_t i = first; i < std::min(first + run, row.size()); ++i)
+      largest = std::max(largest, std::abs(row[i]));
+    result.push_back(to_f32(largest / 127));
+  }
+  return result;
+}
+
+/// What 8-bit integers are multiplied with: numbers in f32, rounded to 16 bits.
+inline Numbers in_16_bits(const Numbers& x) {
+  double largest = 0;
+  for (const double each : x) largest = std::max(largest, std::abs(each));
+  const double factor = to_f32(32767 / largest), unit = to_f32(largest / 32767);
+  Numbers result;
+  for (const double each : x)
+    result.push_back(!all_finite(x)          ? not_a_number
+                     : largest < 0x1p-100 ? 0
+                                          : std::nearbyint(to_f32(each * factor)) * unit);
+  return result;
+}
+
 /// Numbers that share a step and an offset in 4 bits.
 inline Numbers in_4_bits(const Numbers& x) {
   const double least = std::ranges::min(x), most = std::ranges::max(x);

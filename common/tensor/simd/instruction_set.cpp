@@ -19,7 +19,9 @@ bool available(InstructionSet set) {
     case InstructionSet::avx512:
       return available(InstructionSet::avx2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    case InstructionSet::avx512_vnni: return available(InstructionSet::avx512) && simd::vnni_works(simd::avx512_kernels.integers.tile);
+    case InstructionSet::avx512_vnni:
+      return available(InstructionSet::avx512) &&
+             simd::vnni_works(simd::avx512_kernels.integers.tile, simd::avx512_kernels.codes);
     case InstructionSet::avx512_bf16:
       return available(InstructionSet::avx512) && simd::bf16_pairs_work(simd::avx512_kernels.in_pairs.many);
     case InstructionSet::amx: return available(InstructionSet::avx512) && simd::amx_works(simd::avx512_kernels.in_tiles.many);
@@ -32,7 +34,10 @@ bool available(InstructionSet set) {
 const simd::Kernels& vnni_kernels() {
   static const simd::Kernels kernels = [] {
     simd::Kernels other = simd::avx512_kernels;
-    if (available(InstructionSet::avx512_vnni)) other.integers.tile = *simd::vnni();
+    if (available(InstructionSet::avx512_vnni)) {
+      other.integers.tile = *simd::vnni();
+      other.codes = *simd::vnni_codes();
+    }
     return other;
   }();
   return kernels;

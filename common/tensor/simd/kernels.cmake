@@ -47,4 +47,5 @@ if(KV_HAVE_X86_FLAGS AND CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$"
   kv_matrix_kernels(tiles_amx KV_AMX_KERNELS -mamx-tile -mamx-bf16)
   kv_matrix_kernels(pairs_avx512_bf16 KV_BF16_KERNELS -mavx512bf16)
   kv_matrix_kernels(integers_avx512_vnni KV_VNNI_KERNELS -mavx512vnni)
+  kv_matrix_kernels(codes_avx512_vnni KV_VNNI_KERNELS -mavx512vnni)
 endif()

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "common/tensor/simd/codes.hpp"
 #include "common/tensor/simd/integers.hpp"
 #include "common/tensor/simd/tiles.hpp"
 
@@ -69,6 +70,7 @@ struct Kernels {
   FormatKernels f32, bf16, f16, f8_e4m3, i8;
   Bf16Kernels in_tiles, in_pairs;  ///< inputs in bf16, in either order of sums (tiles.hpp)
   IntegerKernels integers;         ///< inputs in integers (integers.hpp)
+  CodeKernels codes;               ///< rows of a cache in integers (codes.hpp)
 
   /// out[k * rows.count + r] = rows[r][k], for k < width. REQUIRES: rows.count <= tile_rows
   void (*interleave)(const Rows& rows, std::size_t width, float* out);

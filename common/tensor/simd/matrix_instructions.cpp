@@ -20,6 +20,7 @@ extern const TileKernels bf16_pair_kernels;
 #endif
 #ifdef KV_VNNI_KERNELS
 extern const IntegerTile vnni_tile;
+extern const CodeKernels vnni_code_kernels;
 #endif
 
 const TileKernels* amx_tiles() {
@@ -41,6 +42,14 @@ const TileKernels* bf16_pairs() {
 const IntegerTile* vnni() {
 #ifdef KV_VNNI_KERNELS
   return &vnni_tile;
+#else
+  return nullptr;
+#endif
+}
+
+const CodeKernels* vnni_codes() {
+#ifdef KV_VNNI_KERNELS
+  return &vnni_code_kernels;
 #else
   return nullptr;
 #endif
@@ -112,6 +121,25 @@ bool same_sums(const IntegerTile& instruction, const IntegerTile& expected) {
   return std::memcmp(found, right, sizeof found) == 0;
 }
 
+/// Scores of two queries and 16 rows, with the largest products side by side.
+void probe_scores(const CodeKernels& codes, float* scores) {
+  constexpr std::size_t width = 64, count = 16;
+  float queries[2 * width], scales[count];
+  std::int8_t numbers[count * width];
+  const std::int8_t* rows[count];
+  for (std::size_t i = 0; i < 2 * width; ++i) queries[i] = i < width ? 1.0f : static_cast<float>(i % 13) - 6.0f;
+  for (std::size_t i = 0; i < sizeof numbers; ++i) numbers[i] = static_cast<std::int8_t>(i / width % 3 == 0 ? -127 : i * 77 % 255 - 127);
+  for (std::size_t s = 0; s < count; ++s) rows[s] = numbers + s * width, scales[s] = 1.0f;
+  codes.dot({queries, width, 2}, {rows, count, width, width, scales, count}, scores, count);
+}
+
+bool same_scores(const CodeKernels& instruction, const CodeKernels& expected) {
+  float found[2 * 16], right[2 * 16];
+  probe_scores(instruction, found);
+  probe_scores(expected, right);
+  return std::memcmp(found, right, sizeof found) == 0;
+}
+
 }  // namespace
 
 bool amx_works(const TileKernels& expected) {
@@ -128,9 +156,10 @@ bool bf16_pairs_work(const TileKernels& expected) {
 #endif
 }
 
-bool vnni_works(const IntegerTile& expected) {
+bool vnni_works(const IntegerTile& expected, const CodeKernels& codes) {
 #ifdef KV_VNNI_KERNELS
-  static const bool works = __builtin_cpu_supports("avx512vnni") && same_sums(*vnni(), expected);
+  static const bool works =
+      __builtin_cpu_supports("avx512vnni") && same_sums(*vnni(), expected) && same_scores(*vnni_codes(), codes);
   return works;
 #else
   return false;

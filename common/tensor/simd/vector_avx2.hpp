@@ -201,6 +201,20 @@ struct Vector {
   }
 };
 
+/// 64 numbers of each of 16 rows: [quad][row][4].
+inline void transpose_quads(const std::int8_t* const* rows, std::int8_t* out) {
+  for (int half = 0; half < 2; ++half) {
+    Vector numbers[8], quads[16];
+#pragma GCC unroll 8
+    for (int r = 0; r < 8; ++r) numbers[r] = Vector::load(reinterpret_cast<const float*>(rows[8 * half + r]));
+    Vector::transpose<8>(numbers, quads);
+#pragma GCC unroll 16
+    for (int k = 0; k < 16; ++k) _mm256_storeu_ps(reinterpret_cast<float*>(out + 64 * k + 32 * half), quads[k].low);
+  }
+}
+
+constexpr int pair_vectors = 1;  // of pairs in one load of two rows
+
 /// 16 pairs of integers of 16 bits.
 struct Pairs {
   __m256i low, high;
@@ -221,6 +235,12 @@ struct Pairs {
     even = _mm256_srai_epi16(_mm256_slli_epi16(quads, 8), 8);
     odd = _mm256_srai_epi16(quads, 8);
   }
+  /// Numbers 0 ... 15 of two rows; Integers::put_in_order undoes what happens to their order.
+  static void load_rows(const std::int8_t* first, const std::int8_t* second, Pairs (&pairs)[pair_vectors]) {
+    const __m256i a = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(first)));
+    const __m256i b = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(second)));
+    pairs[0] = {_mm256_unpacklo_epi16(a, b), _mm256_unpackhi_epi16(a, b)};
+  }
 };
 
 /// 16 integers of 32 bits.
@@ -232,9 +252,15 @@ struct Integers {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), low);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 8), high);
   }
+  Vector to_floats() const { return {_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high)}; }
   /// sum + both products of a pair.
   friend Integers add_products(Pairs a, Pairs b, Integers sum) {
     return {_mm256_add_epi32(sum.low, _mm256_madd_epi16(a.low, b.low)), _mm256_add_epi32(sum.high, _mm256_madd_epi16(a.high, b.high))};
+  }
+  /// From 0-3 8-11, 4-7 12-15.
+  static void put_in_order(Integers (&sums)[pair_vectors]) {
+    const __m256i low = sums[0].low, high = sums[0].high;
+    sums[0] = {_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31)};
   }
 };
 

@@ -174,6 +174,18 @@ struct Vector {
   }
 };
 
+/// 64 numbers of each of 16 rows: [quad][row][4].
+inline void transpose_quads(const std::int8_t* const* rows, std::int8_t* out) {
+  Vector numbers[16], quads[16];
+#pragma GCC unroll 16
+  for (int r = 0; r < 16; ++r) numbers[r] = Vector::load(reinterpret_cast<const float*>(rows[r]));
+  Vector::transpose<16>(numbers, quads);
+#pragma GCC unroll 16
+  for (int k = 0; k < 16; ++k) quads[k].store(reinterpret_cast<float*>(out + 64 * k));
+}
+
+constexpr int pair_vectors = 2;  // of pairs in one load of two rows
+
 /// 16 pairs of integers of 16 bits.
 struct Pairs {
   __m512i lanes;
@@ -189,6 +201,13 @@ struct Pairs {
     even.lanes = _mm512_srai_epi16(_mm512_slli_epi16(quads, 8), 8);
     odd.lanes = _mm512_srai_epi16(quads, 8);
   }
+  /// Numbers 0 ... 31 of two rows; Integers::put_in_order undoes what happens to their order.
+  static void load_rows(const std::int8_t* first, const std::int8_t* second, Pairs (&pairs)[pair_vectors]) {
+    const __m512i a = _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(first)));
+    const __m512i b = _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(second)));
+    pairs[0].lanes = _mm512_unpacklo_epi16(a, b);
+    pairs[1].lanes = _mm512_unpackhi_epi16(a, b);
+  }
 };
 
 /// 16 integers of 32 bits.
@@ -197,9 +216,21 @@ struct Integers {
 
   static Integers zero() { return {_mm512_setzero_si512()}; }
   void store(std::int32_t* p) const { _mm512_storeu_si512(p, lanes); }
+  Vector to_floats() const { return {_mm512_cvtepi32_ps(lanes)}; }
   /// sum + both products of a pair.
   friend Integers add_products(Pairs a, Pairs b, Integers sum) {
+#ifdef __AVX512VNNI__
+    return {_mm512_dpwssd_epi32(sum.lanes, a.lanes, b.lanes)};
+#else
     return {_mm512_add_epi32(sum.lanes, _mm512_madd_epi16(a.lanes, b.lanes))};
+#endif
+  }
+  /// From 0-3 8-11 16-19 24-27, 4-7 12-15 20-23 28-31.
+  static void put_in_order(Integers (&sums)[pair_vectors]) {
+    const __m512i low = sums[0].lanes, high = sums[1].lanes;
+    const __m512i first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), last = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+    sums[0].lanes = _mm512_permutex2var_epi64(low, first, high);
+    sums[1].lanes = _mm512_permutex2var_epi64(low, last, high);
   }
 };
 

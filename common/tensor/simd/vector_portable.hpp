@@ -147,6 +147,14 @@ struct Vector {
   }
 };
 
+/// 64 numbers of each of 16 rows: [quad][row][4].
+inline void transpose_quads(const std::int8_t* const* rows, std::int8_t* out) {
+  for (int r = 0; r < 16; ++r)
+    for (int k = 0; k < 16; ++k) __builtin_memcpy(out + 64 * k + 4 * r, rows[r] + 4 * k, 4);
+}
+
+constexpr int pair_vectors = 1;  // of pairs in one load of two rows
+
 /// 16 pairs of integers of 16 bits.
 struct Pairs {
   std::int16_t first[16], second[16];
@@ -163,6 +171,10 @@ struct Pairs {
       odd.first[i] = p[4 * i + 1], odd.second[i] = p[4 * i + 3];
     }
   }
+  /// Numbers 0 ... 15 of two rows.
+  static void load_rows(const std::int8_t* first, const std::int8_t* second, Pairs (&pairs)[pair_vectors]) {
+    for (int i = 0; i < 16; ++i) pairs[0].first[i] = first[i], pairs[0].second[i] = second[i];
+  }
 };
 
 /// 16 integers of 32 bits.
@@ -173,11 +185,15 @@ struct Integers {
   void store(std::int32_t* p) const {
     for (int i = 0; i < 16; ++i) p[i] = lanes[i];
   }
+  Vector to_floats() const {
+    return Vector::each([&](int i) { return static_cast<float>(lanes[i]); });
+  }
   /// sum + both products of a pair.
   friend Integers add_products(const Pairs& a, const Pairs& b, Integers sum) {
     for (int i = 0; i < 16; ++i) sum.lanes[i] += a.first[i] * b.first[i] + a.second[i] * b.second[i];
     return sum;
   }
+  static void put_in_order(Integers (&)[pair_vectors]) {}  // it is
 };
 
 inline void prefetch(const void* p) { __builtin_prefetch(p); }

@@ -1,0 +1,41 @@
+#include "chapters/08_quantised_cache/read_block.hpp"
+
+#include "chapters/08_quantised_cache/code_block.hpp"
+#include "common/tensor/memory.hpp"
+
+namespace kv {
+namespace {
+
+// [widened]
+const RowBlock& widened(const RowFormats& formats, const RowLayout& layout,
+                        std::span<const StoredRows> pieces, index_t count) {
+  thread_local Scratch scratch;
+  thread_local RowBlock block;
+  const index_t width = formats.width();
+  float* const wide = scratch.floats(count * width);
+  float* out = wide;
+  for (const StoredRows& piece : pieces) {
+    formats.first->widen(piece, out, width);
+    formats.second->widen(formats.second_of(piece), out + formats.first->width(), width);
+    out += piece.count * width;
+  }
+  const RowsView keys{wide, width, count, layout.key_width};
+  const RowsView values{wide + layout.value_offset, width, count, layout.value_width};
+  block.pieces.assign(1, {keys, values});
+  return block;
+}
+// [widened]
+
+}  // namespace
+
+const RowBlock& read_block(const RowFormats& formats, const RowLayout& layout,
+                           std::span<const StoredRows> pieces) {
+  index_t count = 0;
+  for (const StoredRows& piece : pieces) count += piece.count;
+  if (formats.first->in_integers() == nullptr) return widened(formats, layout, pieces, count);
+  thread_local CodeBlock block;
+  block.read(formats, layout, pieces);
+  return block;
+}
+
+}  // namespace kv
