@@ -18,6 +18,7 @@ struct BenchSizes {
   int matrix_size;            ///< of three square matrices
   int rounds;                 ///< whose median is taken
   index_t decode_steps;       ///< of a whole model
+  bool untried_rungs = false; ///< time those too that no GPU has run
 };
 BenchSizes full_bench();
 /// For a test of the program itself: numbers of no meaning.
@@ -52,6 +53,7 @@ struct KernelTime {
 };
 struct RungTime {
   int number;
+  char letter;                 ///< 0: none
   KernelTime kernel;
 };
 /// A kernel that is not the book's.

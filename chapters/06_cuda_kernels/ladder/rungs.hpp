@@ -3,6 +3,7 @@
 /// What a rung is, and the rungs by name. A rung's file ends with its row of the table.
 #include <cstddef>
 #include <optional>
+#include <string>
 
 #include "chapters/06_cuda_kernels/ladder/schedule.hpp"
 
@@ -30,12 +31,14 @@ struct Prediction {
 
 struct Rung {
   int number;
+  char letter = 0;               ///< of a step between two numbers, 'b' in 7b; 0: none
   const char* name;
   const char* idea;
   const char* removes;           ///< the bottleneck of the rung before
   Prediction prediction;
   int capability = 80;           ///< the least, as in DeviceProperties
   bool only_there = false;       ///< and no other: wgmma is Hopper's alone
+  bool untried = false;          ///< no GPU has run it: it is tested beside the others, and no model uses it
   std::size_t shared_bytes;      ///< of a block; a device must have as many
   bool rounds_weights = false;   ///< to bf16, for the tensor cores
   std::size_t (*workspace_bytes)(const MlaDecode& problem, int multiprocessors);
@@ -44,6 +47,9 @@ struct Rung {
   void (*launch)(const MlaDecode& problem, const Resources& resources);
   /// Shares of a schedule; null: the rung needs none.
   int (*share_count)(const MlaDecode& problem, int multiprocessors) = nullptr;
+
+  /// "7b"
+  std::string label() const { return std::to_string(number) + (letter ? std::string(1, letter) : ""); }
 };
 
 Rung naive();
@@ -53,6 +59,7 @@ Rung all_heads();
 Rung split();
 Rung tensor_cores();
 Rung tma();
+Rung eight_warps();
 Rung wgmma();
 
 /// Workspace of rungs 1 and 2: a score for every head and token that the table has room for.
