@@ -8,7 +8,8 @@ namespace kv::cuda {
 // [ladder]
 std::span<const Rung> ladder() {
   static const Rung rungs[]{naive(), warp_per_token(), shared_tile(), all_heads(), split(),
-                            tensor_cores(), tma(), eight_warps(), wgmma()};
+                            tensor_cores(), tma(), eight_warps(), one_warpgroup(), two_warpgroups(),
+                            wgmma()};
   return rungs;
 }
 // [ladder]

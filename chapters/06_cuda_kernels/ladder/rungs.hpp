@@ -60,6 +60,8 @@ Rung split();
 Rung tensor_cores();
 Rung tma();
 Rung eight_warps();
+Rung one_warpgroup();
+Rung two_warpgroups();
 Rung wgmma();
 
 /// Workspace of rungs 1 and 2: a score for every head and token that the table has room for.

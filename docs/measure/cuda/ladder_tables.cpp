@@ -191,7 +191,7 @@ std::string times_table(const std::vector<Measured>& runs, const fs::path& folde
          ". GB/s: of the bytes that must be read and written once, cache, queries and results, whatever a rung reads in truth. A rung's time is that "
          "of all its launches, from 5 on schedule, kernel and combine; FlashMLA's is of kernel and combine, its schedule lies before the clock. The "
          "kernels alone are not measured. Registers: of a thread, as compiled for sm_90a" + (compiled ? " by CUDA " + compiled->at("cuda").text() : "") +
-         "; those of rung 8 are moved afterwards, 232 to who computes and 40 to who fetches. Shared memory: dynamic, of a block." + circumstances + "</div>\n";
+         "; those of rungs 7d to 10 are moved afterwards, 232 to who computes and 40 to who fetches. Shared memory: dynamic, of a block." + circumstances + "</div>\n";
 }
 
 // ---- traffic ----
