@@ -63,6 +63,8 @@ Rung eight_warps();
 Rung one_warpgroup();
 Rung two_warpgroups();
 Rung wgmma();
+Rung queued();
+Rung cluster();
 
 /// Workspace of rungs 1 and 2: a score for every head and token that the table has room for.
 inline std::size_t score_bytes(const MlaDecode& problem, int) {
