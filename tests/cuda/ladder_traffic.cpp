@@ -39,7 +39,7 @@ std::vector<Rung> rungs(int first, int last) {
 /// How often a rung from 4 on reads each row.
 long reads(const Rung& rung, int heads) {
   const std::string label = rung.label();
-  const int tile = rung.number < 7 || label == "7" || label == "7b" ? 16 : 64;
+  const int tile = rung.number < 7 || label == "7" || label == "7b" || label == "11" ? 16 : 64;
   return label == "10" ? 1 : (heads + tile - 1) / tile * (label == "7c" ? 2 : 1);
 }
 
@@ -57,7 +57,7 @@ TEST_CASE("rung 3 reads each row once for each head", "[traffic]") {
 }
 
 TEST_CASE("rungs 4 and up read each row once for 16 heads; two blocks with half of the columns each, twice", "[traffic]") {
-  for (const Rung& rung : rungs(4, 10)) {
+  for (const Rung& rung : rungs(4, 11)) {
     INFO(rung.name);
     const simt::Access latents = measure(rung, 16).latents;
     CHECK(latents.bytes == reads(rung, 16) * latents.unique_bytes);
@@ -66,7 +66,7 @@ TEST_CASE("rungs 4 and up read each row once for 16 heads; two blocks with half 
 }
 
 TEST_CASE("a tile of heads reads each row once: 16 heads in rungs 4 to 7b, 64 from rung 7c to 10, and two tiles together on rung 10", "[traffic]") {
-  for (const Rung& rung : rungs(4, 10)) {
+  for (const Rung& rung : rungs(4, 11)) {
     INFO(rung.name);
     const simt::Access latents = measure(rung, 65).latents;
     CHECK(latents.bytes == reads(rung, 65) * latents.unique_bytes);
@@ -75,7 +75,7 @@ TEST_CASE("a tile of heads reads each row once: 16 heads in rungs 4 to 7b, 64 fr
 
 TEST_CASE("rung 1 wastes most of what it reads, the others nothing", "[traffic]") {
   CHECK(measure(find_rung("1"), 2).latents.used() < 0.2);
-  for (const Rung& rung : rungs(2, 10)) {
+  for (const Rung& rung : rungs(2, 11)) {
     INFO(rung.name);
     const Measured m = measure(rung, 2);
     CHECK(m.latents.used() == 1.0);
@@ -84,7 +84,7 @@ TEST_CASE("rung 1 wastes most of what it reads, the others nothing", "[traffic]"
 }
 
 TEST_CASE("on the rungs of the tensor cores no access of shared memory meets a bank conflict", "[traffic]") {
-  for (const Rung& rung : rungs(6, 10))
+  for (const Rung& rung : rungs(6, 11))
     for (const simt::LineTraffic& line : measure(rung, 16).traffic.lines) {
       if (!line.shared) continue;
       INFO(rung.name << ", " << line.file << ":" << line.line);

@@ -9,7 +9,7 @@ namespace kv::cuda {
 std::span<const Rung> ladder() {
   static const Rung rungs[]{naive(), warp_per_token(), shared_tile(), all_heads(), split(),
                             tensor_cores(), tma(), eight_warps(), one_warpgroup(), two_warpgroups(),
-                            wgmma(), queued(), cluster()};
+                            wgmma(), queued(), cluster(), few_heads()};
   return rungs;
 }
 // [ladder]

@@ -65,6 +65,7 @@ Rung two_warpgroups();
 Rung wgmma();
 Rung queued();
 Rung cluster();
+Rung few_heads();
 
 /// Workspace of rungs 1 and 2: a score for every head and token that the table has room for.
 inline std::size_t score_bytes(const MlaDecode& problem, int) {
