@@ -20,7 +20,8 @@ struct BoxByBox {
 
   // [scores]
   /// A page's scores begin with its first box and not with its ninth.
-  static __device__ void of_page(MmaLane<warps>& lane, const MmaTile<warps>& tile, PageStages& stages, int n) {
+  static __device__ void of_page(MmaLane<warps>& lane, const MmaTile<warps>& tile,
+                                 PageStages& stages, int n) {
     lane.clear_scores();
 #pragma unroll 1
     for (int box = 0; box < boxes; ++box) {

@@ -27,13 +27,14 @@ struct InTwoSums {
                                  PageStages& stages, int n) {
     const PageBoxes page = stages.page(n);
     const int token = lane.warp * MmaTile<warps>::tokens_of_warp + lane.lane % 8;
+    const int head = lane.lane % 16;
     lane.clear_scores();
 #pragma unroll
     for (int column = 0; column < latent_width; column += 32) {
       if (column % box_width == 0) stages.wait(n, column / box_width);
       std::uint32_t a[2][4], b[4];
       for (int i = 0; i < 2; ++i)
-        ldmatrix_x4<false>(a[i], &tile.queries[lane.lane % 16][column + i * 16 + lane.lane / 16 * 8]);
+        ldmatrix_x4<false>(a[i], &tile.queries[head][column + i * 16 + lane.lane / 16 * 8]);
       ldmatrix_x4<false>(b, page.at(token, column + lane.lane / 8 * 8));
       mma_m16n8k16(lane.score[0], a[0], {b[0], b[1]});
       mma_m16n8k16(lane.score[1], a[1], {b[2], b[3]});

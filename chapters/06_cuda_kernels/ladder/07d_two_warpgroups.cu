@@ -33,8 +33,8 @@ __device__ void put_factors(Shared& shared, const WgmmaLane& lane, float2 factor
 
 // [scores]
 /// A page's weights, and factors for the output so far, into shared memory.
-__device__ void weigh_page(Shared& shared, OnlineSoftmax (&softmax)[2], const WgmmaLane& lane, int n,
-                           int rows, float scale) {
+__device__ void weigh_page(Shared& shared, OnlineSoftmax (&softmax)[2], const WgmmaLane& lane,
+                           int n, int rows, float scale) {
   WgmmaScores score;
   score_boxes(score, shared, n, 0, boxes);
   wgmma_wait<0>();

@@ -10,8 +10,8 @@
 /// Prediction: 82-84% of the roofline at (batch 128, context 4096, 16 heads), 67-69% at 128 heads. The gap, a wait, 128
 /// arrivals and the start of a product, is 150 to 200 clocks of the 2800 for which rung 8 uses a page: 0.1 us of 1.65. With
 /// two places half of that is won: 3 us of 165 at 16 heads, 6 of 274 at 128. Never run on a GPU.
-/// Error of the lazy maximum, here as on rung 8: a weight is at most e^5 before it is rounded to bf16, which is off by 2^-8 of
-/// itself whatever its size. So the error relative to the sum of weights is that of the plain softmax.
+/// Error of the lazy maximum, here as on rung 8: none of its own. A weight is at most e^5, and rounding it to bf16 is off by
+/// 2^-8 of itself whatever its size; sum and output grow alike.
 /// Traffic, shared memory, architecture, grid: as rung 8.
 #include "chapters/06_cuda_kernels/ladder/two_warpgroups.hpp"
 

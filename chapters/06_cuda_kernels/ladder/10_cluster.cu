@@ -1,7 +1,7 @@
 /// @file
 /// Rung 10: a cluster of two blocks. 128 heads are two tiles, and until here the block of each asks for the same pages. Two
 /// blocks that run side by side can ask together: each asks for every other box, and TMA puts it into the shared memory of
-/// both. A page then leaves L2 once for 128 heads. A place is free when both blocks have left it, and an arrival goes to both.
+/// both. A page then leaves L2 once for 128 heads. A place is free when both blocks have left it: arrivals go to both.
 ///
 /// Removes: a page that is read once for each 64 heads.
 /// Bottleneck now: the use of a page: scores, softmax and values of 64 heads, one after the other.

@@ -8,10 +8,10 @@
 /// Removes: padding, where heads are few.
 /// Bottleneck now: memory.
 /// Prediction: 85-90% of the roofline at (batch 128, context 4096, 16 heads), 15-20% at 128 heads. For a page shared memory
-/// moves keys 73,728 bytes and queries 18,432, values 65,536 and weights 8 x 2,048: 1360 clocks; with about 450 for the softmax
-/// and its two barriers it is used for 1.1 us at 1.7 GHz, and filled in 2.9, of which 2.2 are memory's. So a page comes every
-/// 2.2 us: 62 of them take 136 us, and schedule and combine 15 to 20. At 128 heads a page is read 8 times, 4.8 GB from L2
-/// at 5.3 TB/s: 911 us, or more. Never run on a GPU.
+/// moves keys 73,728 bytes and queries 18,432, values 65,536 and weights 8 x 2,048: 1360 clocks. With about 450 for the
+/// softmax and its two barriers a page is used for 1.1 us at 1.7 GHz, and filled in 2.9, of which 2.2 are memory's. So one
+/// comes every 2.2 us: 62 of them take 136 us, and schedule and combine 15 to 20. At 128 heads a page is read 8 times,
+/// 4.8 GB from L2 at 5.3 TB/s: 911 us, or more. Never run on a GPU.
 /// Traffic: 1152 bytes for each token and 16 heads; a page comes whole.
 /// Shared memory: 170 KB, one block on a multiprocessor. Architecture: sm_90a only. Grid (H/16, shares), 160 threads.
 #include "chapters/06_cuda_kernels/ladder/wgmma_feed.hpp"
@@ -71,7 +71,8 @@ struct Lane : WgmmaLane {
       const MatrixDescriptor queries = wgmma_descriptor(shared.queries + i * query_box);
       wgmma_fence();
 #pragma unroll
-      for (int k = 0; k < box_width / 16; ++k) wgmma_m64n16k16(score, keys + 2 * k, queries + 2 * k);
+      for (int k = 0; k < box_width / 16; ++k)
+        wgmma_m64n16k16(score, keys + 2 * k, queries + 2 * k);
       wgmma_commit();
     }
     wgmma_wait<0>();

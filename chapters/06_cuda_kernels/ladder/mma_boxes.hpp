@@ -93,8 +93,8 @@ template <class Scores>
 void run_tma(const MlaDecode& problem, const Resources& resources) {
   run_split(problem, resources, mma_cut, [&](dim3 grid, const SplitWork& work) {
     if (problem.pages == 0) return;  // all sequences are empty, and a map of nothing cannot be made
-    launch({grid, tma_threads<Scores>, sizeof(MmaShared<Scores::warps>), resources.stream}, tma_kernel<Scores>, problem, work,
-           latents_map(problem));
+    launch({grid, tma_threads<Scores>, sizeof(MmaShared<Scores::warps>), resources.stream}, tma_kernel<Scores>, problem,
+           work, latents_map(problem));
   });
 }
 

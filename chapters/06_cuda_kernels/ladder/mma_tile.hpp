@@ -44,7 +44,7 @@ struct MmaLane {
   static constexpr int token_groups = Tile::tokens_of_warp / 8, column_groups = Tile::columns_of_warp / 8;
 
   int warp, lane, g, c;
-  float score[2][4];       ///< heads g, g+8; of four warps tokens 16*warp + 8n + c, c+1; of eight two sums for 8*warp + c, c+1
+  float score[2][4];  ///< heads g, g+8; of four warps tokens 16*warp + 8n + c, c+1, of eight two sums for 8*warp + c, c+1
   float value[column_groups][4] = {};  ///< heads g, g+8; columns columns_of_warp*warp + 8n + c, c+1
   OnlineSoftmax softmax[2];  ///< of heads g, g+8; its sum only over this thread's tokens, until finish()
 

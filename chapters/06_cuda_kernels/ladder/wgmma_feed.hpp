@@ -37,8 +37,8 @@ __device__ void produce(Shared& shared, const MlaDecode& problem, const Share& s
 }
 
 // [scores]
-/// (64 heads x 64 tokens): boxes first ... end-1 of a page, as they come. They are under way when it
-/// returns.
+/// (64 heads x 64 tokens): boxes first ... end-1 of a page, as they come. Not finished before
+/// wgmma_wait.
 template <class Shared>
 __device__ void score_boxes(WgmmaScores& score, Shared& shared, int n, int first, int end) {
   if (first == 0) {

@@ -154,9 +154,10 @@ __device__ inline float2 finish(OnlineSoftmax (&softmax)[2]) {
 }
 
 template <class Sink>
-__device__ void store_lse(const OnlineSoftmax (&softmax)[2], const WgmmaLane& lane, int first_head, int all_heads, const Sink& sink) {
+__device__ void store_lse(const OnlineSoftmax (&softmax)[2], const WgmmaLane& lane, int first_head, int all_heads,
+                          const Sink& sink) {
   for (int r = 0; r < 2; ++r)
-    if (lane.c == 0 && first_head + lane.row(r) < all_heads) sink.store_lse(first_head + lane.row(r), softmax[r].log_sum_exp());
+    if (const int h = first_head + lane.row(r); lane.c == 0 && h < all_heads) sink.store_lse(h, softmax[r].log_sum_exp());
 }
 
 /// Hands half of the columns of the heads that exist to the sink, each row times its normalisation.
