@@ -57,6 +57,7 @@ JsonObject describe(const cuda::DecodeShape& shape, const cuda::Ceilings& ceilin
   object.set("batch", static_cast<index_t>(shape.batch))
       .set("context", static_cast<index_t>(shape.context))
       .set("heads", static_cast<index_t>(shape.heads))
+      .set("shortest", static_cast<index_t>(shape.shortest))
       .set("rungs", rungs);
   if (times.flashmla) object.set("yardstick", describe(JsonObject().set("commit", times.flashmla->commit), times.flashmla->kernel, machine));
   return object;
