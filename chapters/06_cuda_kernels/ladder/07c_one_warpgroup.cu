@@ -11,13 +11,11 @@
 /// each 64 heads make that 124 pages for a multiprocessor at 16 heads, 252 us, and twice that at 128; schedule and combine
 /// are 20 more. Never run on a GPU.
 /// Traffic: 1152 bytes for each token and 64 heads, twice; a page comes whole.
-/// Shared memory: 222 KB, one block on a multiprocessor. Architecture: sm_90a only. Grid (2 H/64, shares), 160 threads.
+/// Shared memory: 223 KB, one block on a multiprocessor. Architecture: sm_90a only. Grid (2 H/64, shares), 160 threads.
 #include "chapters/06_cuda_kernels/ladder/wgmma_feed.hpp"
 
 namespace kv::cuda {
 namespace {
-
-constexpr int threads = warpgroup_threads + warp_threads;
 
 struct Shared {
   PageStages stages;
@@ -25,10 +23,9 @@ struct Shared {
   mbarrier queries_full, queries_empty;
 };
 
-__device__ void consume(Shared& shared, const MlaDecode& problem, const SplitWork& work, const Share& share,
-                        int first_head, int half) {
+__device__ void consume(Shared& shared, const MlaDecode& problem, const SplitWork& work, const Share& share, int first_head) {
   const WgmmaLane lane;
-  const int k = blockIdx.y;
+  const int half = blockIdx.x % 2, k = blockIdx.y;
   Count n;
   for (int b = share.first_sequence; b <= share.last_sequence; ++b) {
     const int S = problem.lengths[b];
@@ -65,48 +62,32 @@ __device__ void consume(Shared& shared, const MlaDecode& problem, const SplitWor
   }
 }
 
-__global__ void __launch_bounds__(threads, 1)
-    one_warpgroup_kernel(const MlaDecode problem, const SplitWork work, const __grid_constant__ TensorMap queries,
-                         const __grid_constant__ TensorMap latents) {
-  Shared& shared = *dynamic_shared<Shared>();
-  if (threadIdx.x == 0) {
-    shared.stages.init(warpgroup_threads);
-    mbarrier_init(&shared.queries_full, 1);
-    mbarrier_init(&shared.queries_empty, warpgroup_threads);
-    mbarrier_init_done();
+struct OneWarpgroup : BoxesKernel {
+  using Shared = cuda::Shared;
+  static constexpr Cut cut{.tile_heads = warpgroup_heads, .blocks_each = 1, .column_blocks = 2};
+  static constexpr int threads = warpgroup_threads + warp_threads;
+
+  static __device__ void init(Shared& shared) { init_feed(shared, warpgroup_threads); }
+  template <class Fetch>
+  static __device__ void roles(Shared& shared, const MlaDecode& problem, const SplitWork& work, const Share& share, Fetch fetch) {
+    if (threadIdx.x < warpgroup_threads)
+      consume(shared, problem, work, share, first_head<OneWarpgroup>());
+    else if (threadIdx.x == warpgroup_threads)
+      fetch();
   }
-  __syncthreads();
-  const Share share = work.schedule.shares[blockIdx.y];
-  const int first_head = blockIdx.x / 2 * warpgroup_heads, half = blockIdx.x % 2;
-  if (threadIdx.x < warpgroup_threads)
-    consume(shared, problem, work, share, first_head, half);
-  else if (threadIdx.x == warpgroup_threads)
-    produce(shared, problem, share, &queries, &latents, first_head);
-}
-
-constexpr Cut cut{.tile_heads = warpgroup_heads, .blocks_each = 1, .column_blocks = 2};
-
-void run(const MlaDecode& problem, const Resources& resources) {
-  run_boxes(problem, resources, cut, {{}, threads, sizeof(Shared)}, one_warpgroup_kernel);
-}
+};
 
 }  // namespace
 
 Rung one_warpgroup() {
-  return {.number = 7,
-          .letter = 'c',
-          .name = "one warpgroup",
-          .idea = "wgmma multiplies 64 heads from shared memory; a block has half of the output's columns",
-          .removes = "operands through registers",
-          .prediction = {Percent{45, 49}, Percent{32, 35}},
-          .capability = 90,
-          .only_there = true,
-          .untried = true,
-          .shared_bytes = sizeof(Shared),
-          .rounds_weights = true,
-          .workspace_bytes = split_bytes<cut>,
-          .launch = run,
-          .share_count = split_shares<cut>};
+  return boxes_rung<OneWarpgroup>(
+      {.number = 7,
+       .letter = 'c',
+       .name = "one warpgroup",
+       .idea = "wgmma multiplies 64 heads from shared memory; a block has half of the output's columns",
+       .removes = "operands through registers",
+       .prediction = {Percent{45, 49}, Percent{32, 35}},
+       .untried = true});
 }
 
 }  // namespace kv::cuda

@@ -86,45 +86,28 @@ __device__ void attend(Shared& shared, const MlaDecode& problem, const SplitWork
   }
 }
 
-__global__ void __launch_bounds__(role_threads, 1)
-    two_warpgroups_kernel(const MlaDecode problem, const SplitWork work, const __grid_constant__ TensorMap queries,
-                          const __grid_constant__ TensorMap latents) {
-  Shared& shared = *dynamic_shared<Shared>();
-  if (threadIdx.x == 0) {
-    shared.stages.init(2 * warpgroup_threads);
-    mbarrier_init(&shared.queries_full, 1);
-    mbarrier_init(&shared.queries_empty, warpgroup_threads);
-    mbarrier_init_done();
+struct InStep : BoxesKernel {
+  using Shared = cuda::Shared;
+  static constexpr Cut cut{warpgroup_heads, 1};
+  static constexpr int threads = role_threads;
+
+  static __device__ void init(Shared& shared) { init_feed(shared, 2 * warpgroup_threads); }
+  template <class Fetch>
+  static __device__ void roles(Shared& shared, const MlaDecode& problem, const SplitWork& work, const Share& share, Fetch fetch) {
+    in_roles([&] { attend(shared, problem, work, share, 0); }, [&] { attend(shared, problem, work, share, 1); }, fetch);
   }
-  __syncthreads();
-  const Share share = work.schedule.shares[blockIdx.y];
-  in_roles([&] { attend(shared, problem, work, share, 0); }, [&] { attend(shared, problem, work, share, 1); },
-           [&] { produce(shared, problem, share, &queries, &latents, blockIdx.x * warpgroup_heads); });
-}
-
-constexpr Cut cut{warpgroup_heads, 1};
-
-void run(const MlaDecode& problem, const Resources& resources) {
-  run_boxes(problem, resources, cut, {{}, role_threads, sizeof(Shared)}, two_warpgroups_kernel);
-}
+};
 
 }  // namespace
 
 Rung two_warpgroups() {
-  return {.number = 7,
-          .letter = 'd',
-          .name = "two warpgroups",
-          .idea = "each holds half of the output's columns; weights pass through shared memory",
-          .removes = "scores made twice",
-          .prediction = {Percent{73, 79}, Percent{56, 61}},
-          .capability = 90,
-          .only_there = true,
-          .untried = true,
-          .shared_bytes = sizeof(Shared),
-          .rounds_weights = true,
-          .workspace_bytes = split_bytes<cut>,
-          .launch = run,
-          .share_count = split_shares<cut>};
+  return boxes_rung<InStep>({.number = 7,
+                             .letter = 'd',
+                             .name = "two warpgroups",
+                             .idea = "each holds half of the output's columns; weights pass through shared memory",
+                             .removes = "scores made twice",
+                             .prediction = {Percent{73, 79}, Percent{56, 61}},
+                             .untried = true});
 }
 
 }  // namespace kv::cuda

@@ -15,46 +15,14 @@
 #include "chapters/06_cuda_kernels/ladder/two_warpgroups.hpp"
 
 namespace kv::cuda {
-namespace {
-
-using Shared = TwoWarpgroups<PageStages>;
-
-__global__ void __launch_bounds__(role_threads, 1)
-    wgmma_kernel(const MlaDecode problem, const SplitWork work, const __grid_constant__ TensorMap queries,
-                 const __grid_constant__ TensorMap latents) {
-  Shared& shared = *dynamic_shared<Shared>();
-  if (threadIdx.x == 0) {
-    shared.stages.init(2 * warpgroup_threads);
-    shared.init();
-  }
-  __syncthreads();
-  const Share share = work.schedule.shares[blockIdx.y];
-  in_roles([&] { first_warpgroup<InTurn>(shared, problem, work, share); },
-           [&] { second_warpgroup(shared, problem, work, share); },
-           [&] { produce(shared, problem, share, &queries, &latents, blockIdx.x * warpgroup_heads); });
-}
-
-constexpr Cut cut{warpgroup_heads, 1};
-
-void run(const MlaDecode& problem, const Resources& resources) {
-  run_boxes(problem, resources, cut, {{}, role_threads, sizeof(Shared)}, wgmma_kernel);
-}
-
-}  // namespace
 
 Rung wgmma() {
-  return {.number = 8,
-          .name = "wgmma",
-          .idea = "a page read once serves 64 heads; two warpgroups hold half of the output each",
-          .removes = "operands loaded for 16 heads at a time",
-          .prediction = {{}, Percent{55, 65}},
-          .capability = 90,
-          .only_there = true,
-          .shared_bytes = sizeof(Shared),
-          .rounds_weights = true,
-          .workspace_bytes = split_bytes<cut>,
-          .launch = run,
-          .share_count = split_shares<cut>};
+  return boxes_rung<TwoWarpgroupsKernel<InTurn>>(
+      {.number = 8,
+       .name = "wgmma",
+       .idea = "a page read once serves 64 heads; two warpgroups hold half of the output each",
+       .removes = "operands loaded for 16 heads at a time",
+       .prediction = {{}, Percent{55, 65}}});
 }
 
 }  // namespace kv::cuda

@@ -18,12 +18,10 @@
 namespace kv::cuda {
 namespace {
 
-using Shared = TwoWarpgroups<PageStages>;
-
 struct Queued {
   // [order]
   /// The first box of the next page's scores is queued behind the values of this one.
-  template <class Attend>
+  template <class Shared, class Attend>
   static __device__ void pages(Shared& shared, Count& n, PageRange part, Attend attend) {
     WgmmaScores score;
     score_boxes(score, shared, n.pages, 0, boxes);
@@ -45,43 +43,16 @@ struct Queued {
   // [order]
 };
 
-__global__ void __launch_bounds__(role_threads, 1)
-    queued_kernel(const MlaDecode problem, const SplitWork work, const __grid_constant__ TensorMap queries,
-                  const __grid_constant__ TensorMap latents) {
-  Shared& shared = *dynamic_shared<Shared>();
-  if (threadIdx.x == 0) {
-    shared.stages.init(2 * warpgroup_threads);
-    shared.init();
-  }
-  __syncthreads();
-  const Share share = work.schedule.shares[blockIdx.y];
-  in_roles([&] { first_warpgroup<Queued>(shared, problem, work, share); },
-           [&] { second_warpgroup(shared, problem, work, share); },
-           [&] { produce(shared, problem, share, &queries, &latents, blockIdx.x * warpgroup_heads); });
-}
-
-constexpr Cut cut{warpgroup_heads, 1};
-
-void run(const MlaDecode& problem, const Resources& resources) {
-  run_boxes(problem, resources, cut, {{}, role_threads, sizeof(Shared)}, queued_kernel);
-}
-
 }  // namespace
 
 Rung queued() {
-  return {.number = 9,
-          .name = "queued products",
-          .idea = "the next page's scores begin behind the values of this one",
-          .removes = "the gap between two products",
-          .prediction = {Percent{82, 84}, Percent{67, 69}},
-          .capability = 90,
-          .only_there = true,
-          .untried = true,
-          .shared_bytes = sizeof(Shared),
-          .rounds_weights = true,
-          .workspace_bytes = split_bytes<cut>,
-          .launch = run,
-          .share_count = split_shares<cut>};
+  return boxes_rung<TwoWarpgroupsKernel<Queued>>(
+      {.number = 9,
+       .name = "queued products",
+       .idea = "the next page's scores begin behind the values of this one",
+       .removes = "the gap between two products",
+       .prediction = {Percent{82, 84}, Percent{67, 69}},
+       .untried = true});
 }
 
 }  // namespace kv::cuda

@@ -19,13 +19,10 @@ namespace {
 // [stages]
 /// Pages that the blocks of a cluster fetch together; what one of them asks for comes to all.
 struct ClusterStages : PageStages {
-  int rank, size;
+  int rank, size;  // set before init()
 
-  /// By one thread. @param warps of a block that call release() for each page
-  __device__ void init(int warps, int blocks) {
-    rank = cluster_rank(), size = blocks;
-    PageStages::init(warps * blocks);
-  }
+  /// By one thread. @param consumers of a block that call release() for each page
+  __device__ void init(int consumers) { PageStages::init(consumers / warp_threads * size); }
   /// Both blocks fetch the same pages in the same order.
   __device__ void fetch(int n, const TensorMap* latents, int page) {
     const int s = n % stages;
@@ -45,50 +42,37 @@ struct ClusterStages : PageStages {
 };
 // [stages]
 
-using Shared = TwoWarpgroups<ClusterStages>;
-static_assert(sizeof(Shared) <= 227 * 1024, "what a block may have");
+struct ClusterKernel : TwoWarpgroupsKernel<InTurn, ClusterStages> {
+  // [cluster]
+  /// Tiles of heads go in pairs, if they come in pairs.
+  static __host__ __device__ unsigned cluster(unsigned tiles) { return tiles % 2 == 0 ? 2 : 1; }
 
-__global__ void __launch_bounds__(role_threads, 1)
-    cluster_kernel(const MlaDecode problem, const SplitWork work, const __grid_constant__ TensorMap queries,
-                   const __grid_constant__ TensorMap latents, const int blocks) {
-  Shared& shared = *dynamic_shared<Shared>();
-  if (threadIdx.x == 0) {
-    shared.stages.init(2 * warpgroup_threads / warp_threads, blocks);
-    shared.init();
+  static __device__ void init(Shared& shared) {
+    shared.stages.rank = cluster_rank(), shared.stages.size = cluster(gridDim.x);
+    TwoWarpgroupsKernel::init(shared);
   }
-  cluster_sync();  // no box comes, and nobody arrives, before the barriers of both blocks are there
-  const Share share = work.schedule.shares[blockIdx.y];
-  in_roles([&] { first_warpgroup<InTurn>(shared, problem, work, share); },
-           [&] { second_warpgroup(shared, problem, work, share); },
-           [&] { produce(shared, problem, share, &queries, &latents, blockIdx.x * warpgroup_heads); });
-  __syncwarp();
-  cluster_sync();  // the other block may still arrive here
-}
+  /// No box comes, and nobody arrives, before the barriers of both blocks are there.
+  static __device__ void meet() { cluster_sync(); }
 
-constexpr Cut cut{warpgroup_heads, 1};
-
-void run(const MlaDecode& problem, const Resources& resources) {
-  const int blocks = cut.tiles(problem) % 2 == 0 ? 2 : 1;
-  run_boxes(problem, resources, cut, {{}, role_threads, sizeof(Shared), nullptr, unsigned(blocks)},
-            cluster_kernel, blocks);
-}
+  template <class Fetch>
+  static __device__ void roles(Shared& shared, const MlaDecode& problem, const SplitWork& work,
+                               const Share& share, Fetch fetch) {
+    TwoWarpgroupsKernel::roles(shared, problem, work, share, fetch);
+    __syncwarp();
+    cluster_sync();  // the other block may still arrive here
+  }
+  // [cluster]
+};
 
 }  // namespace
 
 Rung cluster() {
-  return {.number = 10,
-          .name = "cluster",
-          .idea = "two blocks ask for the boxes of a page in turns; each box comes to both",
-          .removes = "a page read once for each 64 heads",
-          .prediction = {Percent{81, 83}, Percent{76, 83}},
-          .capability = 90,
-          .only_there = true,
-          .untried = true,
-          .shared_bytes = sizeof(Shared),
-          .rounds_weights = true,
-          .workspace_bytes = split_bytes<cut>,
-          .launch = run,
-          .share_count = split_shares<cut>};
+  return boxes_rung<ClusterKernel>({.number = 10,
+                                    .name = "cluster",
+                                    .idea = "two blocks ask for the boxes of a page in turns; each box comes to both",
+                                    .removes = "a page read once for each 64 heads",
+                                    .prediction = {Percent{81, 83}, Percent{76, 83}},
+                                    .untried = true});
 }
 
 }  // namespace kv::cuda

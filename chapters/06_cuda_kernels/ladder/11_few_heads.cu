@@ -19,7 +19,7 @@
 namespace kv::cuda {
 namespace {
 
-constexpr int threads = warpgroup_threads + warp_threads, heads = 16, warps = warpgroup_threads / warp_threads;
+constexpr int heads = 16, warps = warpgroup_threads / warp_threads;
 constexpr int query_box = heads * box_width;
 
 struct Shared {
@@ -175,46 +175,30 @@ __device__ void consume(Shared& shared, const MlaDecode& problem, const SplitWor
   }
 }
 
-__global__ void __launch_bounds__(threads, 1)
-    few_heads_kernel(const MlaDecode problem, const SplitWork work, const __grid_constant__ TensorMap queries,
-                     const __grid_constant__ TensorMap latents) {
-  Shared& shared = *dynamic_shared<Shared>();
-  if (threadIdx.x == 0) {
-    shared.stages.init(warpgroup_threads);
-    mbarrier_init(&shared.queries_full, 1);
-    mbarrier_init(&shared.queries_empty, warpgroup_threads);
-    mbarrier_init_done();
+struct FewHeads : BoxesKernel {
+  using Shared = cuda::Shared;
+  static constexpr Cut cut{heads, 1};
+  static constexpr int threads = warpgroup_threads + warp_threads;
+
+  static __device__ void init(Shared& shared) { init_feed(shared, warpgroup_threads); }
+  template <class Fetch>
+  static __device__ void roles(Shared& shared, const MlaDecode& problem, const SplitWork& work, const Share& share, Fetch fetch) {
+    if (threadIdx.x < warpgroup_threads)
+      consume(shared, problem, work, share);
+    else if (threadIdx.x == warpgroup_threads)
+      fetch();
   }
-  __syncthreads();
-  const Share share = work.schedule.shares[blockIdx.y];
-  if (threadIdx.x < warpgroup_threads)
-    consume(shared, problem, work, share);
-  else if (threadIdx.x == warpgroup_threads)
-    produce(shared, problem, share, &queries, &latents, blockIdx.x * heads, heads);
-}
-
-constexpr Cut cut{heads, 1};
-
-void run(const MlaDecode& problem, const Resources& resources) {
-  run_boxes(problem, resources, cut, {{}, threads, sizeof(Shared)}, few_heads_kernel);
-}
+};
 
 }  // namespace
 
 Rung few_heads() {
-  return {.number = 11,
-          .name = "few heads",
-          .idea = "tokens and columns are the rows of the products, heads their short side",
-          .removes = "padding, where heads are few",
-          .prediction = {Percent{85, 90}, Percent{15, 20}},
-          .capability = 90,
-          .only_there = true,
-          .untried = true,
-          .shared_bytes = sizeof(Shared),
-          .rounds_weights = true,
-          .workspace_bytes = split_bytes<cut>,
-          .launch = run,
-          .share_count = split_shares<cut>};
+  return boxes_rung<FewHeads>({.number = 11,
+                               .name = "few heads",
+                               .idea = "tokens and columns are the rows of the products, heads their short side",
+                               .removes = "padding, where heads are few",
+                               .prediction = {Percent{85, 90}, Percent{15, 20}},
+                               .untried = true});
 }
 
 }  // namespace kv::cuda

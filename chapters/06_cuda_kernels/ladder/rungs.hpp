@@ -39,12 +39,12 @@ struct Rung {
   int capability = 80;           ///< the least, as in DeviceProperties
   bool only_there = false;       ///< and no other: wgmma is Hopper's alone
   bool untried = false;          ///< no GPU has run it: it is tested beside the others, and no model uses it
-  std::size_t shared_bytes;      ///< of a block; a device must have as many
+  std::size_t shared_bytes = 0;  ///< of a block; a device must have as many
   bool rounds_weights = false;   ///< to bf16, for the tensor cores
-  std::size_t (*workspace_bytes)(const MlaDecode& problem, int multiprocessors);
+  std::size_t (*workspace_bytes)(const MlaDecode& problem, int multiprocessors) = nullptr;
   /// Queues its work on the stream and returns. It does not wait, allocate or look at device memory, so it can be
   /// captured in a CUDA graph. @throws std::invalid_argument, CudaError
-  void (*launch)(const MlaDecode& problem, const Resources& resources);
+  void (*launch)(const MlaDecode& problem, const Resources& resources) = nullptr;
   /// Shares of a schedule; null: the rung needs none.
   int (*share_count)(const MlaDecode& problem, int multiprocessors) = nullptr;
 

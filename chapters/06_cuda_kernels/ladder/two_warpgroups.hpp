@@ -16,17 +16,7 @@ struct TwoWarpgroups {
   float factor[warpgroup_heads];                 // for the output so far; at the end, its normalisation
   mbarrier queries_full, queries_empty;
   mbarrier told, heard;  // the first warpgroup has written weights and factors; the second has used them
-
-  /// By one thread.
-  __device__ void init() {
-    mbarrier_init(&queries_full, 1);
-    mbarrier_init(&queries_empty, warpgroup_threads);
-    mbarrier_init(&told, warpgroup_threads);
-    mbarrier_init(&heard, warpgroup_threads);
-    mbarrier_init_done();
-  }
 };
-static_assert(sizeof(TwoWarpgroups<PageStages>) <= 227 * 1024, "what a block may have");
 
 /// Tells the second warpgroup the factors of this thread's rows, and with them that the weights are there.
 template <class Shared>
@@ -153,5 +143,24 @@ __device__ void in_roles(First first, Second second, Produce produce) {
   }
   // [roles]
 }
+
+/// @tparam Order of the first warpgroup's products
+template <class Order, class Stages = PageStages>
+struct TwoWarpgroupsKernel : BoxesKernel {
+  using Shared = TwoWarpgroups<Stages>;
+  static constexpr Cut cut{warpgroup_heads, 1};
+  static constexpr int threads = role_threads;
+
+  static __device__ void init(Shared& shared) {
+    init_feed(shared, 2 * warpgroup_threads);
+    mbarrier_init(&shared.told, warpgroup_threads);
+    mbarrier_init(&shared.heard, warpgroup_threads);
+  }
+  template <class Fetch>
+  static __device__ void roles(Shared& shared, const MlaDecode& problem, const SplitWork& work, const Share& share, Fetch fetch) {
+    in_roles([&] { first_warpgroup<Order>(shared, problem, work, share); },
+             [&] { second_warpgroup(shared, problem, work, share); }, fetch);
+  }
+};
 
 }  // namespace kv::cuda

@@ -17,7 +17,7 @@ struct Count {
 /// @param heads of the block, rows of a box of queries
 template <class Shared>
 __device__ void produce(Shared& shared, const MlaDecode& problem, const Share& share, const TensorMap* queries,
-                        const TensorMap* latents, int first_head, int heads = warpgroup_heads) {
+                        const TensorMap* latents, int first_head, int heads) {
   const int query_box = heads * box_width;
   Count n;
   for (int b = share.first_sequence; b <= share.last_sequence; ++b) {
@@ -61,19 +61,68 @@ __device__ inline void clear_values_beyond(const PageBoxes& page, int rows, cons
   named_barrier_sync(1, warpgroup_threads);
 }
 
-/// Queues the kernels of a rung whose middle one takes the two maps, and perhaps more.  @param shape without grid and stream
-template <class Kernel, class... More>
-void run_boxes(const MlaDecode& problem, const Resources& resources, const Cut& cut, const Launch& shape, Kernel kernel,
-               More... more) {
-  run_split(problem, resources, cut, [&](dim3 grid, const SplitWork& work) {
+// ---- a rung's kernel and its row ----
+
+/// By one thread. @param consumers that give a page back
+template <class Shared>
+__device__ void init_feed(Shared& shared, int consumers) {
+  shared.stages.init(consumers);
+  mbarrier_init(&shared.queries_full, 1);
+  mbarrier_init(&shared.queries_empty, warpgroup_threads);
+}
+
+/// Of the calling block.
+template <class Kernel>
+__device__ int first_head() {
+  constexpr int heads = Kernel::cut.tile_heads, column_blocks = Kernel::cut.column_blocks;
+  return blockIdx.x / column_blocks * heads;
+}
+
+/// `Kernel` has `Shared`, `threads`, `cut`, init(shared), which makes the barriers, and roles(shared, problem, work, share, fetch),
+/// in which one thread calls fetch().
+template <class Kernel>
+__global__ void __launch_bounds__(Kernel::threads, 1)
+    boxes_kernel(const MlaDecode problem, const SplitWork work, const __grid_constant__ TensorMap queries,
+                 const __grid_constant__ TensorMap latents) {
+  auto& shared = *dynamic_shared<typename Kernel::Shared>();
+  if (threadIdx.x == 0) {
+    Kernel::init(shared);
+    mbarrier_init_done();
+  }
+  Kernel::meet();
+  const Share share = work.schedule.shares[blockIdx.y];
+  constexpr int heads = Kernel::cut.tile_heads;
+  Kernel::roles(shared, problem, work, share,
+                [&] { produce(shared, problem, share, &queries, &latents, first_head<Kernel>(), heads); });
+}
+
+/// What most of these kernels have in common.
+struct BoxesKernel {
+  static unsigned cluster(unsigned) { return 1; }  ///< blocks of one, for so many tiles
+  static __device__ void meet() { __syncthreads(); }
+};
+
+template <class Kernel>
+void run_boxes(const MlaDecode& problem, const Resources& resources) {
+  static_assert(sizeof(typename Kernel::Shared) <= 227 * 1024, "what a block may have");
+  run_split(problem, resources, Kernel::cut, [&](dim3 grid, const SplitWork& work) {
     if (problem.pages == 0) return;  // all sequences are empty, and a map of nothing cannot be made
     const std::int64_t rows = std::int64_t(problem.batch) * problem.heads;
-    const TensorMap queries = make_tensor_map(problem.queries, rows, latent_width, latent_width, cut.tile_heads);
+    const TensorMap queries = make_tensor_map(problem.queries, rows, latent_width, latent_width, Kernel::cut.tile_heads);
     const TensorMap latents = latents_map(problem);
-    Launch full = shape;
-    full.grid = grid, full.stream = resources.stream;
-    launch(full, kernel, problem, work, queries, latents, more...);
+    launch({grid, Kernel::threads, sizeof(typename Kernel::Shared), resources.stream, Kernel::cluster(grid.x)},
+           boxes_kernel<Kernel>, problem, work, queries, latents);
   });
+}
+
+/// A row of the table, with what the kernel says of itself.
+template <class Kernel>
+Rung boxes_rung(Rung row) {
+  row.capability = 90, row.only_there = true, row.rounds_weights = true;
+  row.shared_bytes = sizeof(typename Kernel::Shared);
+  row.workspace_bytes = split_bytes<Kernel::cut>, row.share_count = split_shares<Kernel::cut>;
+  row.launch = run_boxes<Kernel>;
+  return row;
 }
 
 }  // namespace kv::cuda

@@ -72,7 +72,7 @@ __device__ inline float2 renew(OnlineSoftmax (&softmax)[2], const WgmmaScores& s
   return {factor(0), factor(1)};
 }
 
-/// The same as it stands in the formula: what the exponentials are taken relative to is the largest score so far.
+/// The same without slack: what the exponentials are taken relative to is the largest score so far.
 __device__ inline float2 follow_largest(OnlineSoftmax (&softmax)[2], const WgmmaScores& score) {
   return {softmax[0].renew(row_max(score, 0)), softmax[1].renew(row_max(score, 1))};
 }
