@@ -78,22 +78,26 @@ __device__ int first_head() {
   return blockIdx.x / column_blocks * heads;
 }
 
-/// `Kernel` has `Shared`, `threads`, `cut`, init(shared), which makes the barriers, and roles(shared, problem, work, share, fetch),
-/// in which one thread calls fetch().
 template <class Kernel>
-__global__ void __launch_bounds__(Kernel::threads, 1)
+inline constexpr int boxes_threads = Kernel::threads;
+
+/// `Kernel` has `Shared`, `threads`, `cut`, init(shared), which makes the barriers, and roles(shared, problem, work, share,
+/// fetch), in which one thread calls fetch().
+template <class Kernel>
+__global__ void __launch_bounds__(boxes_threads<Kernel>, 1)
     boxes_kernel(const MlaDecode problem, const SplitWork work, const __grid_constant__ TensorMap queries,
                  const __grid_constant__ TensorMap latents) {
   auto& shared = *dynamic_shared<typename Kernel::Shared>();
+  const Kernel rung{};
   if (threadIdx.x == 0) {
-    Kernel::init(shared);
+    rung.init(shared);
     mbarrier_init_done();
   }
-  Kernel::meet();
+  rung.meet();
   const Share share = work.schedule.shares[blockIdx.y];
   constexpr int heads = Kernel::cut.tile_heads;
-  Kernel::roles(shared, problem, work, share,
-                [&] { produce(shared, problem, share, &queries, &latents, first_head<Kernel>(), heads); });
+  rung.roles(shared, problem, work, share,
+             [&] { produce(shared, problem, share, &queries, &latents, first_head<Kernel>(), heads); });
 }
 
 /// What most of these kernels have in common.
