@@ -11,7 +11,7 @@ using namespace kv::cuda;
 
 TEST_CASE("rungs agree, whatever their order of sums; a wrong kernel does not", "[ladder]") {
   const MlaDecodeOnHost problem = test::make({2, {200, 65}, 1});
-  const Decoded naive = decode(find_rung(1), problem, 2), expected = decode(find_rung(6), problem, 2);
+  const Decoded naive = decode(find_rung("1"), problem, 2), expected = decode(find_rung("6"), problem, 2);
   const auto refused = [&](auto&& spoil) {
     Decoded found = naive;
     spoil(found);
@@ -25,5 +25,5 @@ TEST_CASE("rungs agree, whatever their order of sums; a wrong kernel does not", 
   CHECK_THROWS_AS(refused([](auto& d) { d.lse[1] += 0.01f; })(), Error);
   MlaDecodeOnHost shorter = problem;
   shorter.lengths[0] = 199;
-  CHECK_THROWS_AS(require_agreement("another", decode(find_rung(1), shorter, 2), expected), Error);
+  CHECK_THROWS_AS(require_agreement("another", decode(find_rung("1"), shorter, 2), expected), Error);
 }

@@ -749,6 +749,32 @@ __global__ void __launch_bounds__(128) wgmma_mix(float* out, const bf16* P, cons
   store(out, d);
 }
 
+// The swapped form, 16 columns: S^T (64,16) = K (64,64) Q^T and O^T (64,16) = V^T P^T from the same tile of 64 rows.
+__global__ void __launch_bounds__(128)
+    wgmma_swapped(float* out, const __grid_constant__ TensorMap row_map, const __grid_constant__ TensorMap few_map) {
+  bf16 *rows = dynamic_shared<bf16>(), *few = rows + 64 * 64;
+  __shared__ mbarrier barrier;
+  if (threadIdx.x == 0) {
+    mbarrier_init(&barrier, 1);
+    mbarrier_init_done();
+    mbarrier_expect_bytes(&barrier, (64 + 16) * 128);
+    tma_load(rows, &row_map, &barrier, 0, 0);
+    tma_load(few, &few_map, &barrier, 0, 0);
+  }
+  __syncthreads();
+  mbarrier_wait(&barrier, 0);
+  float scores[8] = {}, values[8] = {};
+  wgmma_fence();
+  for (int step = 0; step < 4; ++step) {
+    wgmma_m64n16k16(scores, wgmma_descriptor(rows) + step * 2, wgmma_descriptor(few) + step * 2);
+    wgmma_m64n16k16<true>(values, wgmma_descriptor_transposed(rows) + step * 128, wgmma_descriptor(few) + step * 2);
+  }
+  wgmma_commit();
+  wgmma_wait<0>();
+  store(out, scores);
+  store(out + 64 * 16, values);
+}
+
 template <int N>
 void check_wgmma() {
   CAPTURE(N);
@@ -771,4 +797,17 @@ TEST_CASE("wgmma: Q K^T, and P V from the same kind of tile transposed, P in sha
   if (!can(device_properties().has_wgmma(), "wgmma")) return;
   check_wgmma<64>();
   check_wgmma<256>();
+}
+
+TEST_CASE("wgmma: the same tile as the left factor, along its rows and transposed, for 16 columns", "[cuda]") {
+  if (!can(device_properties().has_wgmma(), "wgmma")) return;
+  const Matrix rows(64, 64, 10), few(16, 64, 11);
+  const Buffer<bf16> row_data = on_device(rows.values), few_data = on_device(few.values);
+  const TensorMap row_map = make_tensor_map(row_data.data(), 64, 64, 64, 64), few_map = make_tensor_map(few_data.data(), 16, 64, 64, 16);
+  const auto found = outputs<float>(2 * 64 * 16, {1, 128, (64 + 16) * 128}, wgmma_swapped, row_map, few_map);
+  std::vector<float> expected = product_nt(rows, few);
+  const std::vector<float> values = product_nn(few, rows);  // transposed
+  for (std::size_t column = 0; column < 64; ++column)
+    for (std::size_t h = 0; h < 16; ++h) expected.push_back(values[h * 64 + column]);
+  CHECK((found == expected));
 }

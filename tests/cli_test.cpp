@@ -670,7 +670,7 @@ TEST_CASE("tour: all stages side by side, without a word about the model's path"
 
 TEST_CASE("gpu-bench: needs a GPU, but for its tiny sizes", "[cli]") {
   CHECK(holds(failure_of({"gpu-bench"}, 1), "needs a GPU: build with KV_CUDA=ON and use kvbook-gpu"));
-  const Json json = json_of({"gpu-bench", "--tiny", "--json"});
+  const Json json = json_of({"gpu-bench", "--tiny", "--untried", "--json"});
   CHECK(json.at("device").at("is_cpu_runtime").flag());
   const Json shape = json.at("ladder").at(index_t{0}), rungs = shape.at("rungs");
   CHECK_FALSE(shape.has("yardstick"));  // FlashMLA is of nvcc's build alone, and there only where asked for

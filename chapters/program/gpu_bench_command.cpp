@@ -48,12 +48,16 @@ JsonObject describe(JsonObject object, const cuda::KernelTime& kernel, const Mac
 JsonObject describe(const cuda::DecodeShape& shape, const cuda::Ceilings& ceilings, const cuda::BenchSizes& sizes, const Machine& machine) {
   const cuda::LadderTimes times = cuda::measure_ladder(shape, ceilings, sizes);
   std::vector<JsonObject> rungs;
-  for (const cuda::RungTime& rung : times.rungs)
-    rungs.push_back(describe(JsonObject().set("rung", static_cast<index_t>(rung.number)), rung.kernel, machine));
+  for (const cuda::RungTime& rung : times.rungs) {
+    JsonObject label = JsonObject().set("rung", static_cast<index_t>(rung.number));
+    if (rung.letter) label.set("letter", std::string(1, rung.letter));
+    rungs.push_back(describe(label, rung.kernel, machine));
+  }
   JsonObject object;
   object.set("batch", static_cast<index_t>(shape.batch))
       .set("context", static_cast<index_t>(shape.context))
       .set("heads", static_cast<index_t>(shape.heads))
+      .set("shortest", static_cast<index_t>(shape.shortest))
       .set("rungs", rungs);
   if (times.flashmla) object.set("yardstick", describe(JsonObject().set("commit", times.flashmla->commit), times.flashmla->kernel, machine));
   return object;
@@ -80,7 +84,8 @@ void run(const Arguments& arguments) {
   if (!tiny && (!cuda::device_available() || cuda::device_is_cpu()))
     throw Error("gpu-bench needs a GPU: build with KV_CUDA=ON and use kvbook-gpu");
   const Machine machine = cuda::machine();
-  const cuda::BenchSizes sizes = tiny ? cuda::tiny_bench() : cuda::full_bench();
+  cuda::BenchSizes sizes = tiny ? cuda::tiny_bench() : cuda::full_bench();
+  sizes.untried_rungs = arguments.has("--untried");
   show_progress("gpu-bench: ceilings");
   const cuda::Ceilings ceilings = cuda::measure_ceilings(sizes);
   std::vector<JsonObject> ladder, decode;
@@ -110,6 +115,7 @@ void run(const Arguments& arguments) {
 const Command gpu_bench_command{"gpu-bench",
                                 "chapter 6's kernels on a GPU: ceilings, every rung, whole models",
                                 {{"--tiny", "", "small sizes, on the CPU's runtime too: does it run? Tells no speed there"},
+                                 {"--untried", "", "rungs that no GPU has run before too"},
                                  {"--json", "", "the only form there is"}},
                                 run};
 

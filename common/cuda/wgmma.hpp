@@ -27,7 +27,7 @@ __device__ inline MatrixDescriptor wgmma_descriptor(const bf16* first, Where whe
   return (address & 0x3ffff) >> 4 | unused_leading_bytes << 16 | eight_rows << 32 | swizzle_128_bytes << 62;
 }
 
-/// B for the transposed mode: the summed axis runs over the rows of the boxes, N along them. So the same tile of
+/// B, or A, for the transposed mode: the summed axis runs over the rows of the boxes, N along them. So the same tile of
 /// tokens serves Q K^T by wgmma_descriptor and P V by this one. The next 64 columns of N are the next box; the next 16
 /// rows of the summed axis are at the descriptor + 128.
 /// @param bytes_to_next_box from the box with columns 0 to 63 of N to that with columns 64 to 127
@@ -74,6 +74,7 @@ __device__ inline void wgmma_wait(Where where = Where::current()) {
 }
 
 // An accumulator's registers: their places in an instruction's text, and what is there.
+#define KV_PLACES_8 "{%0,%1,%2,%3,%4,%5,%6,%7}, "
 #define KV_PLACES_32 \
   "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15," \
   "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, "
@@ -87,9 +88,25 @@ __device__ inline void wgmma_wait(Where where = Where::current()) {
   "%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111," \
   "%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127}, "
 #define KV_RESULTS_4(i) "+f"(d[i]), "+f"(d[(i) + 1]), "+f"(d[(i) + 2]), "+f"(d[(i) + 3])
+#define KV_RESULTS_8(i) KV_RESULTS_4(i), KV_RESULTS_4((i) + 4)
 #define KV_RESULTS_16(i) KV_RESULTS_4(i), KV_RESULTS_4((i) + 4), KV_RESULTS_4((i) + 8), KV_RESULTS_4((i) + 12)
 #define KV_RESULTS_32(i) KV_RESULTS_16(i), KV_RESULTS_16((i) + 16)
 #define KV_RESULTS_128(i) KV_RESULTS_32(i), KV_RESULTS_32((i) + 32), KV_RESULTS_32((i) + 64), KV_RESULTS_32((i) + 96)
+
+/// D (64x16) += A (64x16) B (16x16), both in shared memory. @tparam TransposedA by wgmma_descriptor_transposed: the summed
+/// axis runs over the rows of the boxes, the 64 rows of D along them
+template <bool TransposedA = false>
+__device__ inline void wgmma_m64n16k16(float (&d)[8], MatrixDescriptor a, MatrixDescriptor b, Where where = Where::current()) {
+#if ON_GPU_WGMMA
+  asm volatile("wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 " KV_PLACES_8 "%8, %9, 1, 1, 1, %10, 0;"
+               : KV_RESULTS_8(0)
+               : "l"(a), "l"(b), "n"(TransposedA ? 1 : 0));
+#elif ON_CPU
+  simt::wgmma({d, 16, nullptr, a, b, false, TransposedA}, where);
+#else
+  unsupported();
+#endif
+}
 
 /// D (64x64) += A (64x16) B (16x64), both in shared memory. @tparam TransposedB by wgmma_descriptor_transposed
 template <bool TransposedB = false>
@@ -147,9 +164,11 @@ __device__ inline void wgmma_m64n256k16(float (&d)[128], const std::uint32_t (&a
 #endif
 }
 
+#undef KV_PLACES_8
 #undef KV_PLACES_32
 #undef KV_PLACES_128
 #undef KV_RESULTS_4
+#undef KV_RESULTS_8
 #undef KV_RESULTS_16
 #undef KV_RESULTS_32
 #undef KV_RESULTS_128

@@ -18,6 +18,7 @@ struct BenchSizes {
   int matrix_size;            ///< of three square matrices
   int rounds;                 ///< whose median is taken
   index_t decode_steps;       ///< of a whole model
+  bool untried_rungs = false; ///< time those too that no GPU has run
 };
 BenchSizes full_bench();
 /// For a test of the program itself: numbers of no meaning.
@@ -52,6 +53,7 @@ struct KernelTime {
 };
 struct RungTime {
   int number;
+  char letter;                 ///< 0: none
   KernelTime kernel;
 };
 /// A kernel that is not the book's.
@@ -64,13 +66,14 @@ struct LadderTimes {
   std::optional<Yardstick> flashmla;  ///< none where the program is built without it
 };
 
-/// A decode step of absorbed MLA: sequences of equal length, pages in random order.
+/// A decode step of absorbed MLA: pages in random order, sequences of lengths from `shortest`, in equal steps, to `context`.
 struct DecodeShape {
-  int batch, context, heads;
+  int batch, context, heads, shortest = context;
+  std::vector<int> lengths() const;
 };
 std::vector<DecodeShape> full_shapes();
 std::vector<DecodeShape> tiny_shapes();
-/// All on the same buffers. @throws Error where FlashMLA's results are not those of the last rung
+/// All on the same buffers, each compared with the last rung that a GPU has run. @throws Error where results differ
 LadderTimes measure_ladder(const DecodeShape& shape, const Ceilings& ceilings, const BenchSizes& sizes);
 
 /// Decode with a whole model of random weights, made on the device: from the host, token ids in and out.

@@ -44,9 +44,13 @@ CublasProduct::CublasProduct(int size) : state_(new State) {
     check(cublasLtMatmulDescSetAttribute(s.product, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed), "TRANSA");
     check(cublasLtMatrixLayoutCreate(&s.layout, CUDA_R_16BF, size, size, size), "cublasLtMatrixLayoutCreate");
     check(cublasLtMatmulPreferenceCreate(&s.preference), "cublasLtMatmulPreferenceCreate");
-    check(cublasLtMatmulPreferenceSetAttribute(s.preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace_bytes, sizeof workspace_bytes), "MAX_WORKSPACE_BYTES");
+    check(cublasLtMatmulPreferenceSetAttribute(s.preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace_bytes,
+                                               sizeof workspace_bytes),
+          "MAX_WORKSPACE_BYTES");
     int found = 0;
-    check(cublasLtMatmulAlgoGetHeuristic(s.handle, s.product, s.layout, s.layout, s.layout, s.layout, s.preference, 1, &s.choice, &found), "cublasLtMatmulAlgoGetHeuristic");
+    check(cublasLtMatmulAlgoGetHeuristic(s.handle, s.product, s.layout, s.layout, s.layout, s.layout, s.preference, 1, &s.choice,
+                                         &found),
+          "cublasLtMatmulAlgoGetHeuristic");
     if (found == 0) throw CudaError("cublasLt: no algorithm for a square product of bf16");
   } catch (...) {
     delete state_;
@@ -60,8 +64,8 @@ void CublasProduct::queue(cudaStream_t stream) {
   State& s = *state_;
   const float one = 1.0f, zero = 0.0f;
   check(cublasLtMatmul(s.handle, s.product, &one, s.a.data(), s.layout, s.b.data(), s.layout, &zero, s.c.data(), s.layout,
-                            s.c.data(), s.layout, &s.choice.algo, s.workspace.data(), workspace_bytes, stream),
-             "cublasLtMatmul");
+                       s.c.data(), s.layout, &s.choice.algo, s.workspace.data(), workspace_bytes, stream),
+        "cublasLtMatmul");
 }
 
 }  // namespace kv::cuda

@@ -31,7 +31,7 @@ struct RandomProblem {
     std::iota(order.begin(), order.end(), 0);
     std::shuffle(order.begin(), order.end(), std::mt19937(seed));
     table = Buffer<int>(std::span<const int>(order));
-    lengths = Buffer<int>(std::span<const int>(std::vector<int>(shape.batch, shape.context)));
+    lengths = Buffer<int>(std::span<const int>(shape.lengths()));
     check(cudaDeviceSynchronize(), "RandomProblem");
     problem = {.queries = queries.data(), .latents = latents.data(), .lengths = lengths.data(), .block_table = table.data(),
                .output = output.data(), .lse = lse.data(), .batch = shape.batch, .heads = shape.heads, .pages = pages,
@@ -48,20 +48,31 @@ struct RandomProblem {
   }
 };
 
+double stored_tokens(const DecodeShape& shape) {
+  const std::vector<int> lengths = shape.lengths();
+  return std::accumulate(lengths.begin(), lengths.end(), 0.0);
+}
+
 /// Bytes that must be read and written: the cache once, queries, results.
 double least_bytes(const DecodeShape& shape) {
   const double rows = static_cast<double>(shape.batch) * shape.heads;
-  return static_cast<double>(shape.batch) * shape.context * latent_width * 2.0 + rows * (latent_width + value_width) * 2.0 + rows * 4.0;
+  return stored_tokens(shape) * latent_width * 2.0 + rows * (latent_width + value_width) * 2.0 + rows * 4.0;
 }
 
-double operations(const DecodeShape& shape) {
-  return 2.0 * shape.batch * shape.heads * static_cast<double>(shape.context) * (latent_width + value_width);
-}
+double operations(const DecodeShape& shape) { return 2.0 * shape.heads * stored_tokens(shape) * (latent_width + value_width); }
 
 }  // namespace
 
-std::vector<DecodeShape> full_shapes() { return {{128, 4096, 16}, {128, 4096, 128}, {1, 32768, 16}, {32, 4096, 16}}; }
-std::vector<DecodeShape> tiny_shapes() { return {{2, 100, 16}}; }
+std::vector<int> DecodeShape::lengths() const {
+  std::vector<int> result(batch, context);
+  for (int b = 0; b + 1 < batch; ++b) result[b] = shortest + int(static_cast<long long>(context - shortest) * b / (batch - 1));
+  return result;
+}
+
+std::vector<DecodeShape> full_shapes() {
+  return {{128, 4096, 16}, {128, 4096, 128}, {1, 32768, 16}, {32, 4096, 16}, {128, 8192, 16, 1}, {128, 8192, 128, 1}};
+}
+std::vector<DecodeShape> tiny_shapes() { return {{2, 100, 16}, {3, 130, 16, 1}}; }
 
 // [measure]
 LadderTimes measure_ladder(const DecodeShape& shape, const Ceilings& ceilings, const BenchSizes& sizes) {
@@ -81,20 +92,25 @@ LadderTimes measure_ladder(const DecodeShape& shape, const Ceilings& ceilings, c
 
   LadderTimes times;
   RandomProblem& first = *problems[0];
-  std::vector<std::pair<const char*, Decoded>> results;
+  std::optional<Decoded> expected;  // by the last rung that a GPU has run before
+  std::vector<Decoded> results;
   for (const Rung& rung : ladder()) {
+    if (rung.untried && !sizes.untried_rungs) continue;
     if (const std::string reason = why_not(rung, device); !reason.empty()) {
-      times.rungs.push_back({rung.number, {.name = rung.name, .skipped = reason}});
+      times.rungs.push_back({rung.number, rung.letter, {.name = rung.name, .skipped = reason}});
       continue;
     }
     Buffer<std::byte> workspace(rung.workspace_bytes(first.problem, device.multiprocessors));
     first.poison();
-    times.rungs.push_back({rung.number, measure(rung.name, [&](const MlaDecode& problem) {
+    times.rungs.push_back({rung.number, rung.letter, measure(rung.name, [&](const MlaDecode& problem) {
       rung.launch(problem, {workspace.data(), device.multiprocessors, stream.get()});
     })});
-    results.emplace_back(rung.name, first.results());
+    results.push_back(first.results());
+    if (!rung.untried) expected = results.back();
   }
-  for (const auto& [name, result] : results) require_agreement(name, result, results.back().second);
+  auto result = results.begin();
+  for (RungTime& rung : times.rungs)
+    if (rung.kernel.skipped.empty()) require_agreement(rung.kernel.name, *result++, *expected);
   if (!has_flashmla()) return times;
 
   times.flashmla = {.commit = flashmla_commit(), .kernel = {.name = "FlashMLA"}};
@@ -105,11 +121,10 @@ LadderTimes measure_ladder(const DecodeShape& shape, const Ceilings& ceilings, c
   }
   FlashMlaDecode flashmla(first.problem, device.multiprocessors);
   const auto launch = [&](const MlaDecode& problem) { flashmla.queue(problem, stream.get()); };
-  const Decoded expected = first.results();  // the last rung's
   first.poison();
   launch(first.problem);
   stream.synchronize();
-  require_agreement(yardstick.name, first.results(), expected);
+  require_agreement(yardstick.name, first.results(), *expected);
   yardstick = measure("FlashMLA", launch);
   return times;
 }

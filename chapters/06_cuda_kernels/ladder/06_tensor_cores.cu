@@ -16,22 +16,24 @@
 namespace kv::cuda {
 namespace {
 
+using Tile = MmaTile<>;
+
 /// Rows one after the other, padded so that ldmatrix meets no bank conflict.
 struct PaddedPage {
-  bf16 (*rows)[MmaTile::pitch];  // (64)
+  bf16 (*rows)[Tile::pitch];  // (64)
   __device__ bf16* at(int row, int column) const { return &rows[row][column]; }
 };
 
 struct Shared {
-  MmaTile tile;
-  alignas(16) bf16 pages[2][page_tokens][MmaTile::pitch];
+  Tile tile;
+  alignas(16) bf16 pages[2][page_tokens][Tile::pitch];
 };
 
 /// Queues the copy of a page; rows beyond the sequence's end become zeros.
 __device__ void queue_page(PaddedPage page, const bf16* source, int rows) {
   constexpr int pieces = latent_width / 8;
   const uint4 zeros{0, 0, 0, 0};
-  for (int k = threadIdx.x; k < page_tokens * pieces; k += MmaTile::threads) {
+  for (int k = threadIdx.x; k < page_tokens * pieces; k += Tile::threads) {
     const int r = k / pieces, i = k % pieces;
     if (r < rows)
       cp_async_16(page.at(r, i * 8), source + k * 8);
@@ -41,17 +43,17 @@ __device__ void queue_page(PaddedPage page, const bf16* source, int rows) {
   cp_async_commit();
 }
 
-__global__ void __launch_bounds__(MmaTile::threads) tensor_cores_kernel(const MlaDecode problem, const SplitWork work) {
+__global__ void __launch_bounds__(Tile::threads) tensor_cores_kernel(const MlaDecode problem, const SplitWork work) {
   Shared& shared = *dynamic_shared<Shared>();
-  MmaTile& tile = shared.tile;
+  Tile& tile = shared.tile;
   const auto sync = [] { __syncthreads(); };
-  const int first_head = blockIdx.x * MmaTile::heads, k = blockIdx.y;
+  const int first_head = blockIdx.x * Tile::heads, k = blockIdx.y;
   const Share share = work.schedule.shares[k];
   for (int b = share.first_sequence; b <= share.last_sequence; ++b) {
     const int S = problem.lengths[b];
     const PageRange part = share.part(b, pages_of(S));
     if (S == 0) continue;  // combine() knows
-    MmaLane lane;
+    MmaLane<> lane;
     tile.load_queries(problem, b, first_head);
     // [pages]
     const auto queue = [&](int i) {
@@ -81,11 +83,11 @@ __global__ void __launch_bounds__(MmaTile::threads) tensor_cores_kernel(const Ml
   }
 }
 
-constexpr Cut cut{MmaTile::heads, 1};
+constexpr Cut cut{Tile::heads, 1};
 
 void run(const MlaDecode& problem, const Resources& resources) {
   run_split(problem, resources, cut, [&](dim3 grid, const SplitWork& work) {
-    launch({grid, MmaTile::threads, sizeof(Shared), resources.stream}, tensor_cores_kernel, problem, work);
+    launch({grid, Tile::threads, sizeof(Shared), resources.stream}, tensor_cores_kernel, problem, work);
   });
 }
 

@@ -7,17 +7,20 @@ namespace kv::cuda {
 
 // [ladder]
 std::span<const Rung> ladder() {
-  static const Rung rungs[]{naive(), warp_per_token(), shared_tile(), all_heads(),
-                            split(), tensor_cores(),   tma(),         wgmma()};
+  static const Rung rungs[]{naive(), warp_per_token(), shared_tile(), all_heads(), split(),
+                            tensor_cores(), tma(), eight_warps(), one_warpgroup(), two_warpgroups(),
+                            wgmma(), queued(), cluster(), few_heads()};
   return rungs;
 }
 // [ladder]
 
-const Rung& find_rung(int number) {
-  if (number < 1 || number > int(ladder().size()))
-    throw std::invalid_argument("ladder: there is no rung " + std::to_string(number) + ", only 1 ... " +
-                                std::to_string(ladder().size()));
-  return ladder()[number - 1];
+const Rung& find_rung(std::string_view label) {
+  std::string known;
+  for (const Rung& rung : ladder()) {
+    if (rung.label() == label) return rung;
+    known += " " + rung.label();
+  }
+  throw std::invalid_argument("ladder: there is no rung " + std::string(label) + ", only" + known);
 }
 
 std::string why_not(const Rung& rung, const DeviceProperties& device) {

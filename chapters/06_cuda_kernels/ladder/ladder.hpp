@@ -4,6 +4,7 @@
 /// go through it.
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "chapters/06_cuda_kernels/ladder/rungs.hpp"
@@ -12,12 +13,12 @@
 
 namespace kv::cuda {
 
-/// In order, naive first.
+/// In order, naive first; those that no GPU has run are among them.
 std::span<const Rung> ladder();
 /// Why the device cannot run a rung; empty when it can.
 std::string why_not(const Rung& rung, const DeviceProperties& device);
 /// @throws std::invalid_argument, naming the rungs there are
-const Rung& find_rung(int number);
+const Rung& find_rung(std::string_view label);
 
 /// A problem in host memory.
 struct MlaDecodeOnHost {

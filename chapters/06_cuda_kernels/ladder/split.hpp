@@ -22,10 +22,11 @@ struct SplitWork {
 
 /// How a rung cuts its work into blocks.
 struct Cut {
-  int tile_heads;   ///< heads that a block works on
-  int blocks_each;  ///< that fit on a multiprocessor
+  int tile_heads;         ///< heads that a block works on
+  int blocks_each;        ///< that fit on a multiprocessor
+  int column_blocks = 1;  ///< that share the output's columns of a tile, each one a tile of its own
 
-  int tiles(const MlaDecode& problem) const { return (problem.heads + tile_heads - 1) / tile_heads; }
+  int tiles(const MlaDecode& problem) const { return (problem.heads + tile_heads - 1) / tile_heads * column_blocks; }
   /// As many as run at a time when every tile has its own blocks.
   int shares(const MlaDecode& problem, int multiprocessors) const {
     const int blocks = multiprocessors * blocks_each;

@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// What a warpgroup does with 64 heads and one page through wgmma: rung 8. Operands lie in shared memory in boxes of
+/// What a warpgroup does with 64 heads and one page through wgmma: rungs 7c to 10. Operands lie in shared memory in boxes of
 /// 64 x 64, laid out as TMA does it, the weights' box too; or in registers, where results are.
 #include "chapters/06_cuda_kernels/ladder/online_softmax.hpp"
 #include "chapters/06_cuda_kernels/ladder/page_boxes.hpp"
@@ -72,6 +72,11 @@ __device__ inline float2 renew(OnlineSoftmax (&softmax)[2], const WgmmaScores& s
   return {factor(0), factor(1)};
 }
 
+/// The same without slack: what the exponentials are taken relative to is the largest score so far.
+__device__ inline float2 follow_largest(OnlineSoftmax (&softmax)[2], const WgmmaScores& score) {
+  return {softmax[0].renew(row_max(score, 0)), softmax[1].renew(row_max(score, 1))};
+}
+
 /// Scores become weights, with one multiplication and one exponential each. The softmax counts this
 /// thread's tokens alone until its sums are put together at the end.
 __device__ inline void weigh_scores(WgmmaScores& score, OnlineSoftmax (&softmax)[2]) {
@@ -140,6 +145,19 @@ __device__ inline void add_values(WgmmaValues& value, const WgmmaWeights& weight
 #pragma unroll
   for (int k = 0; k < page_tokens / 16; ++k) wgmma_m64n256k16<true>(value, weights[k], b + 128 * k);
   wgmma_commit();
+}
+
+/// Puts each row's sum together. @return what its output is multiplied by
+__device__ inline float2 finish(OnlineSoftmax (&softmax)[2]) {
+  for (OnlineSoftmax& s : softmax) s.sum = quad_sum(s.sum);
+  return {softmax[0].normalisation(), softmax[1].normalisation()};
+}
+
+template <class Sink>
+__device__ void store_lse(const OnlineSoftmax (&softmax)[2], const WgmmaLane& lane, int first_head, int all_heads,
+                          const Sink& sink) {
+  for (int r = 0; r < 2; ++r)
+    if (const int h = first_head + lane.row(r); lane.c == 0 && h < all_heads) sink.store_lse(h, softmax[r].log_sum_exp());
 }
 
 /// Hands half of the columns of the heads that exist to the sink, each row times its normalisation.

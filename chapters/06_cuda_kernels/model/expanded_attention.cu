@@ -32,12 +32,13 @@ void ExpandedAttentionLayer<T>::queue(const float* x, float* y, const Step& step
   make_latents(rows.latents, latents, rows.turned_in_place(sizes), step.stream);
   linear(weights_.latent_up, {latents, R + P}, N, {expanded, H * (plain + W)}, step.stream);
   append_expanded<T>({.expanded = expanded, .latents = latents, .heads = H, .plain_width = plain, .rope_width = P,
-                   .value_width = W, .rank = R, .tokens = step.tokens, .keys = cache_->keys, .values = cache_->values},
-                  step.stream);
-  attend_heads<T>({.queries = rows.queries.data, .query_row = rows.queries.stride, .keys = cache_->keys, .values = cache_->values, .heads = H, .groups = H,
-                .key_width = D, .value_width = W, .scale = weights_.softmax_factor / std::sqrt(static_cast<float>(D)),
-                .tokens = step.tokens, .splits = scratch.splits, .partial = scratch.partial, .lse = scratch.lse, .output = mixed},
-               step);
+                      .value_width = W, .rank = R, .tokens = step.tokens, .keys = cache_->keys, .values = cache_->values},
+                     step.stream);
+  attend_heads<T>({.queries = rows.queries.data, .query_row = rows.queries.stride, .keys = cache_->keys,
+                   .values = cache_->values, .heads = H, .groups = H, .key_width = D, .value_width = W,
+                   .scale = weights_.softmax_factor / std::sqrt(static_cast<float>(D)), .tokens = step.tokens,
+                   .splits = scratch.splits, .partial = scratch.partial, .lse = scratch.lse, .output = mixed},
+                  step);
   linear(weights_.output, {mixed, H * W}, N, {y, M}, step.stream);
 }
 // [queue]

@@ -50,14 +50,14 @@ void GroupedAttentionLayer<T>::queue(const float* x, float* y, const Step& step)
 
   linear(weights_.projection, {x, M}, N, {heads, width}, step.stream);
   append_heads<T>({.heads = heads, .query_heads = H, .key_value_heads = G, .key_width = D, .value_width = W,
-                .query_norm = weights_.query_norm.weight(), .key_norm = weights_.key_norm.weight(),
-                .norm_epsilon = Norm(weights_.query_norm).epsilon, .rope = rope_, .tokens = step.tokens,
-                .keys = cache_->keys, .values = cache_->values},
-               step.stream);
+                   .query_norm = weights_.query_norm.weight(), .key_norm = weights_.key_norm.weight(),
+                   .norm_epsilon = Norm(weights_.query_norm).epsilon, .rope = rope_, .tokens = step.tokens,
+                   .keys = cache_->keys, .values = cache_->values},
+                  step.stream);
   attend_heads<T>({.queries = heads, .query_row = width, .keys = cache_->keys, .values = cache_->values, .heads = H, .groups = G,
-                .key_width = D, .value_width = W, .scale = 1.0f / std::sqrt(static_cast<float>(D)), .tokens = step.tokens,
-                .splits = scratch.splits, .partial = scratch.partial, .lse = scratch.lse, .output = mixed},
-               step);
+                   .key_width = D, .value_width = W, .scale = 1.0f / std::sqrt(static_cast<float>(D)), .tokens = step.tokens,
+                   .splits = scratch.splits, .partial = scratch.partial, .lse = scratch.lse, .output = mixed},
+                  step);
   linear(weights_.output, {mixed, H * W}, N, {y, M}, step.stream);
 }
 // [queue]

@@ -22,7 +22,7 @@ __global__ void __launch_bounds__(threads) tables_kernel(const Tokens tokens, in
 const Rung& best_rung() {
   const Rung* best = nullptr;
   for (const Rung& rung : ladder())
-    if (why_not(rung, device_properties()).empty()) best = &rung;
+    if (!rung.untried && why_not(rung, device_properties()).empty()) best = &rung;
   if (!best) throw CudaError("no rung of the ladder runs on " + device_properties().name);
   return *best;
 }

@@ -7,7 +7,7 @@
 
 namespace kv::cuda {
 
-/// The rung with the largest number that this device can run.
+/// The last rung that this device can run, among those that a GPU has run.
 const Rung& best_rung();
 
 /// Is there a rung for these sizes?

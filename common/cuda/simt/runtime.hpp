@@ -155,6 +155,7 @@ struct Wgmma {
   const std::uint32_t* a_registers;  ///< four of each thread; null where A is in shared memory
   std::uint64_t a, b;                ///< descriptors
   bool b_transposed;
+  bool a_transposed = false;         ///< in shared memory only
 };
 void wgmma_fence();
 void wgmma(const Wgmma& operation, const Where& where);

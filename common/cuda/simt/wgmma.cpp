@@ -28,7 +28,7 @@ struct Descriptor {
 
   /// K-major: rows of 128 bytes along K; the next 8 rows are `stride_bytes` further.
   unsigned k_major(unsigned row, unsigned k) const { return start + row / 8 * stride_bytes + row % 8 * 128 + k * 2; }
-  /// N-major: rows of 64 numbers along N; the next 64 are `leading_bytes` further, the next 8 of K `stride_bytes`.
+  /// N-major, or M-major: rows of 64 numbers along N; the next 64 are `leading_bytes` further, the next 8 of K `stride_bytes`.
   unsigned n_major(unsigned n, unsigned k) const {
     return start + n / 64 * leading_bytes + k / 8 * stride_bytes + k % 8 * 128 + n % 64 * 2;
   }
@@ -61,7 +61,7 @@ void note_operand(std::uint64_t bits, bool transposed, unsigned rows, const Wher
 }
 
 void note_operands(const Wgmma& operation, const Where& where) {
-  if (!operation.a_registers) note_operand(operation.a, false, tile_rows, where);
+  if (!operation.a_registers) note_operand(operation.a, operation.a_transposed, tile_rows, where);
   note_operand(operation.b, operation.b_transposed, static_cast<unsigned>(operation.columns), where);
 }
 
@@ -85,7 +85,7 @@ void load_a(const Warpgroup& group, float (&A)[tile_rows][tile_depth]) {
   const Wgmma& operation = held(group, 0).operation;
   if (operation.a_registers) return gather_a(group, A);
   for (unsigned row = 0; row < tile_rows; ++row)
-    for (unsigned k = 0; k < tile_depth; ++k) A[row][k] = element(Descriptor(operation.a), false, row, k);
+    for (unsigned k = 0; k < tile_depth; ++k) A[row][k] = element(Descriptor(operation.a), operation.a_transposed, row, k);
 }
 
 /// Register 4j+i of a thread: row 16w + g + 8 (i/2), column 8j + 2p + i%2.
@@ -119,7 +119,7 @@ void require_agreement(const Warpgroup& group, const Where& where) {
   for (unsigned thread = 1; thread < warpgroup_size; ++thread) {
     const Wgmma& other = held(group, thread).operation;
     if (other.columns != first.columns || other.a != first.a || other.b != first.b ||
-        other.b_transposed != first.b_transposed || !other.a_registers != !first.a_registers)
+        other.b_transposed != first.b_transposed || other.a_transposed != first.a_transposed || !other.a_registers != !first.a_registers)
       die("wgmma: the threads of the warpgroup disagree about the operands", where);
   }
 }

@@ -24,13 +24,16 @@ void for_each_shape(const Json& report, Each each) {
     if (shapes.at(i).at("batch").integer() == batch && shapes.at(i).at("context").integer() == context) each(shapes.at(i));
 }
 
-/// A point for each rung: x(rung's number), and one of its measured fields.
+/// A point for each rung: x(rung's number, 7.25 for 7b), and one of its measured fields.
 template <class X>
 Series rungs(const Json& shape, const char* field, X x) {
   Series series{heads_of(shape), {}};
   const Json rungs = shape.at("rungs");
   for (index_t r = 0; r < rungs.length(); ++r)
-    if (rungs.at(r).has(field)) series.points.push_back({x(rungs.at(r).at("rung").number()), rungs.at(r).at(field).number()});
+    if (rungs.at(r).has(field)) {
+      const double step = rungs.at(r).has("letter") ? (rungs.at(r).at("letter").text()[0] - 'a') / 4.0 : 0.0;
+      series.points.push_back({x(rungs.at(r).at("rung").number() + step), rungs.at(r).at(field).number()});
+    }
   return series;
 }
 

@@ -36,12 +36,17 @@ std::string decimal(double value, int digits) {
 /// A run on a GPU, as tests/gpu/verify writes it.
 struct Measured {
   std::string device, circumstances, limits;     // the device by its short name: "H100"
-  std::map<std::pair<int, int>, double> shares;  // (rung, heads) -> share of the roofline
+  std::map<std::pair<std::string, int>, double> shares;  // (rung, heads) -> share of the roofline
   std::map<int, double> flashmla;                // heads -> the same of FlashMLA, where it was built in
-  std::map<std::pair<int, int>, Json> times;     // (rung, heads) -> microseconds, gb_per_s, tflop_per_s; FlashMLA is rung 0
-  std::vector<index_t> sectors;                  // that each rung's kernel loads, of traffic_problem(); empty: not counted
+  std::map<std::pair<std::string, int>, Json> times;  // (rung, heads) -> microseconds, gb_per_s, tflop_per_s; and ("FlashMLA", heads)
+  std::map<std::string, index_t> sectors;        // that a rung's kernel loads, of traffic_problem(); empty: not counted
   Json report;
 };
+
+/// "7b"
+std::string label_of(const Json& rung) {
+  return std::to_string(rung.at("rung").integer()) + (rung.has("letter") ? rung.at("letter").text() : "");
+}
 
 bool is_helper(const std::string& kernel) { return kernel == "schedule_kernel" || kernel == "combine_kernel"; }
 
@@ -69,9 +74,14 @@ std::vector<Measured> measured_on_gpus(const fs::path& folder) {
                  .report = report};
     if (report.has("traffic") && report.at("traffic").is_array()) {
       const Json kernels = report.at("traffic");
+      std::vector<index_t> sectors;
       for (index_t i = 0; i < kernels.length(); ++i)
-        if (!is_helper(kernels.at(i).at("kernel").text())) run.sectors.push_back(static_cast<index_t>(kernels.at(i).at("sectors").integer()));
-      if (run.sectors.size() != ladder().size()) run.sectors.clear();  // this GPU does not run all of them
+        if (!is_helper(kernels.at(i).at("kernel").text())) sectors.push_back(static_cast<index_t>(kernels.at(i).at("sectors").integer()));
+      std::vector<std::string> labels;  // tests/gpu/ladder_once runs these
+      for (const Rung& rung : ladder())
+        if (!rung.untried) labels.push_back(rung.label());
+      if (sectors.size() == labels.size())  // otherwise this GPU does not run all of them
+        for (std::size_t i = 0; i < labels.size(); ++i) run.sectors[labels[i]] = sectors[i];
     }
     const Json ceilings = report.at("benchmark").at("ceilings");
     if (ceilings.has("read_gb_per_s"))
@@ -85,7 +95,7 @@ std::vector<Measured> measured_on_gpus(const fs::path& folder) {
       const int heads = static_cast<int>(shape.at("heads").integer());
       for (index_t r = 0; r < rungs.length(); ++r)
         if (rungs.at(r).has("roofline_share")) {
-          const std::pair<int, int> key{static_cast<int>(rungs.at(r).at("rung").integer()), heads};
+          const std::pair<std::string, int> key{label_of(rungs.at(r)), heads};
           run.shares[key] = rungs.at(r).at("roofline_share").number();
           run.times.insert_or_assign(key, rungs.at(r));
         }
@@ -93,12 +103,15 @@ std::vector<Measured> measured_on_gpus(const fs::path& folder) {
       const std::string of = shape.at("yardstick").at("commit").text();
       if (run.flashmla.empty() && !of.empty()) run.circumstances += ", FlashMLA " + of;
       run.flashmla[heads] = shape.at("yardstick").at("roofline_share").number();
-      run.times.insert_or_assign({0, heads}, shape.at("yardstick"));
+      run.times.insert_or_assign({"FlashMLA", heads}, shape.at("yardstick"));
     }
     runs.push_back(std::move(run));
   }
   return runs;
 }
+
+/// "7b eight warps, never run on a GPU"
+std::string titled(const Rung& rung) { return rung.label() + " " + rung.name + (rung.untried ? ", *never run on a GPU*" : ""); }
 
 std::string predicted(const std::optional<Percent>& percent) {
   if (!percent) return "-";
@@ -123,10 +136,10 @@ std::string ladder_table(const std::vector<Measured>& runs) {
   std::string text = "| rung | what it removes | 16 heads: predicted |" + devices + " 128 heads: predicted |" + devices + "\n| --- | --- |";
   for (index_t column = 0; column < 2 * (1 + std::max<index_t>(runs.size(), 1)); ++column) text += " ---: |";
   text += "\n";
-  const auto rung_at = [&](int rung, int heads) { return measured(runs, &Measured::shares, {rung, heads}); };
+  const auto rung_at = [&](const std::string& rung, int heads) { return measured(runs, &Measured::shares, {rung, heads}); };
   for (const Rung& rung : ladder())
-    text += "| " + std::to_string(rung.number) + " " + rung.name + " | " + rung.removes + " | " + predicted(rung.prediction.at_16_heads) + " |" +
-            rung_at(rung.number, 16) + " " + predicted(rung.prediction.at_128_heads) + " |" + rung_at(rung.number, 128) + "\n";
+    text += "| " + titled(rung) + " | " + rung.removes + " | " + predicted(rung.prediction.at_16_heads) + " |" + rung_at(rung.label(), 16) + " " +
+            predicted(rung.prediction.at_128_heads) + " |" + rung_at(rung.label(), 128) + "\n";
   if (std::ranges::any_of(runs, [](const Measured& run) { return !run.flashmla.empty(); }))
     text += "| FlashMLA | a yardstick | - |" + measured(runs, &Measured::flashmla, 16) + " - |" +
             measured(runs, &Measured::flashmla, 128) + "\n";
@@ -138,11 +151,16 @@ std::string ladder_table(const std::vector<Measured>& runs) {
 }
 
 /// " 165 | 3688 | 111 | 1.2 |": microseconds, GB/s, TFLOP/s, and how often the rung before takes as long.
-std::string cells(const Measured& run, int rung, int heads) {
-  const auto found = run.times.find({rung, heads}), before = run.times.find({rung - 1, heads});
+std::string cells(const Measured& run, const std::string& rung, int heads) {
+  const auto found = run.times.find({rung, heads});
+  auto before = run.times.end();
+  for (const Rung& other : ladder()) {
+    if (other.label() == rung) break;
+    if (const auto time = run.times.find({other.label(), heads}); time != run.times.end()) before = time;
+  }
   if (found == run.times.end()) return " - | - | - | - |";
   const auto number = [&](const char* field) { return found->second.at(field).number(); };
-  const bool first = rung <= 1 || before == run.times.end();
+  const bool first = rung == "FlashMLA" || before == run.times.end();
   return " " + decimal(number("microseconds"), 0) + " | " + decimal(number("gb_per_s"), 0) + " | " + decimal(number("tflop_per_s"), 1) + " | " +
          (first ? "-" : decimal(before->second.at("microseconds").number() / number("microseconds"), 1)) + " |";
 }
@@ -150,8 +168,8 @@ std::string cells(const Measured& run, int rung, int heads) {
 std::string times_table(const std::vector<Measured>& runs, const fs::path& folder) {
   const fs::path file = folder / "ladder_registers.json";  // docs/measure/cuda/registers writes it
   const std::optional<Json> compiled = fs::exists(file) ? std::optional(Json::read(file)) : std::nullopt;
-  const auto registers = [&](int rung) {
-    return compiled ? std::to_string(compiled->at("registers").at(static_cast<index_t>(rung - 1)).integer()) : "-";
+  const auto registers = [&](const std::string& rung) {
+    return compiled && compiled->at("registers").has(rung) ? std::to_string(compiled->at("registers").at(rung).integer()) : "-";
   };
   std::string text;
   for (const int heads : {16, 128}) {
@@ -160,9 +178,9 @@ std::string times_table(const std::vector<Measured>& runs, const fs::path& folde
     for (const Measured& run : runs) {
       const std::string device = runs.size() > 1 ? run.device + ": " : "";
       for (const Rung& rung : ladder())
-        text += "| " + device + std::to_string(rung.number) + " " + rung.name + " | " + registers(rung.number) + " | " +
-                (rung.shared_bytes > 0 ? decimal(static_cast<double>(rung.shared_bytes) / 1e3, 1) : "-") + " |" + cells(run, rung.number, heads) + "\n";
-      if (!run.flashmla.empty()) text += "| " + device + "FlashMLA | - | - |" + cells(run, 0, heads) + "\n";
+        text += "| " + device + titled(rung) + " | " + registers(rung.label()) + " | " +
+                (rung.shared_bytes > 0 ? decimal(static_cast<double>(rung.shared_bytes) / 1e3, 1) : "-") + " |" + cells(run, rung.label(), heads) + "\n";
+      if (!run.flashmla.empty()) text += "| " + device + "FlashMLA | - | - |" + cells(run, "FlashMLA", heads) + "\n";
     }
     text += "\n";
   }
@@ -173,7 +191,7 @@ std::string times_table(const std::vector<Measured>& runs, const fs::path& folde
          ". GB/s: of the bytes that must be read and written once, cache, queries and results, whatever a rung reads in truth. A rung's time is that "
          "of all its launches, from 5 on schedule, kernel and combine; FlashMLA's is of kernel and combine, its schedule lies before the clock. The "
          "kernels alone are not measured. Registers: of a thread, as compiled for sm_90a" + (compiled ? " by CUDA " + compiled->at("cuda").text() : "") +
-         "; those of rung 8 are moved afterwards, 232 to who computes and 40 to who fetches. Shared memory: dynamic, of a block." + circumstances + "</div>\n";
+         "; those of rungs 7d to 10 are moved afterwards, 232 to who computes and 40 to who fetches. Shared memory: dynamic, of a block." + circumstances + "</div>\n";
 }
 
 // ---- traffic ----
@@ -198,10 +216,10 @@ std::string traffic_table(const std::vector<Measured>& runs) {
     const simt::Access latents = traffic.loads_of(device.problem().latents);
     std::set<index_t> counts;  // GPUs of one kind of compiler agree
     for (const Measured& run : runs)
-      if (!run.sectors.empty() && rung.capability < tma) counts.insert(run.sectors[static_cast<index_t>(rung.number - 1)]);
+      if (run.sectors.contains(rung.label()) && rung.capability < tma) counts.insert(run.sectors.at(rung.label()));
     std::string counted;
     for (const index_t count : counts) counted += (counted.empty() ? "" : ", ") + std::to_string(count);
-    text += "| " + std::to_string(rung.number) + " " + rung.name + " | " +
+    text += "| " + rung.label() + " " + rung.name + " | " +
             decimal(static_cast<double>(latents.bytes) / kv::test::traffic_tokens, 0) + " | " + decimal(100 * latents.used(), 0) + "% | " +
             decimal(static_cast<double>(latents.bytes) / static_cast<double>(latents.unique_bytes), 1) + " | " +
             (rung.capability < tma ? std::to_string(sectors_loaded(traffic)) : "-") + " | " + (counted.empty() ? "-" : counted) + " |\n";
