@@ -3,8 +3,8 @@
 
 Figures become images: they follow the page's dark switch and not the system's, and say in words
 what they show. Every listing says which file it is from, and marks what is new in it. A comma keeps to the formula before
-it. Empty pages go. Tables that were printed too wide are folded. And an index for the search box, of the
-book's sections first and of its symbols after them. The page "One step at a time" gets its traces."""
+it. Empty pages go. Tables that were printed too wide are folded, and every pragma has its colour. And an index for the
+search box, of the book's sections first and of its symbols after them. The page "One step at a time" gets its traces."""
 import base64
 import difflib
 import html
@@ -181,6 +181,12 @@ def no_empty_pages(folder):
                             pages.read_text(), flags=re.S))
 
 
+def pragmas_in_colour(folder):
+    """Doxygen's colouring of CUDA loses every second of two pragmas that follow each other."""
+    for page in book_pages(folder):
+        page.write_text(re.sub(r'(<div class="line[^>]*>)( *#pragma [^<]*)(</div>)', r'\1<span class="preprocessor">\2</span>\3', page.read_text()))
+
+
 def wide_tables(folder):
     """A table that a program printed wider than a page: what stands in its last two columns goes on below, in its column."""
     def folded(match):
@@ -216,6 +222,7 @@ def main(folder):
     listings_with_files(folder)
     formulas_with_marks(folder)
     no_empty_pages(folder)
+    pragmas_in_colour(folder)
     wide_tables(folder)
     step_page(folder)
     (folder / "book_search.js").write_text(f"const bookSearch = {json.dumps(search_index(folder), separators=(',', ':'))};\n")
