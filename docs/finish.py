@@ -3,8 +3,8 @@
 
 Figures become images: they follow the page's dark switch and not the system's, and say in words
 what they show. Every listing says which file it is from, and marks what is new in it. A comma keeps to the formula before
-it. Empty pages go. And an index for the search box, of the
-book's sections first and of its symbols after them. The page "One step at a time" gets its traces."""
+it. Empty pages go. Tables that were printed too wide are folded, and every pragma has its colour. And an index for the
+search box, of the book's sections first and of its symbols after them. The page "One step at a time" gets its traces."""
 import base64
 import difflib
 import html
@@ -13,7 +13,9 @@ import math
 import pathlib
 import re
 import sys
+import textwrap
 
+PRINTED = 100  # columns of what a program printed
 # Of one word: in a page's title, in a section's, each time in the text.
 PAGE_TITLE, SECTION_TITLE = 40.0, 12.0
 EXERCISES = 0.05  # of pages that ask what a chapter answers
@@ -179,6 +181,31 @@ def no_empty_pages(folder):
                             pages.read_text(), flags=re.S))
 
 
+def pragmas_in_colour(folder):
+    """Doxygen's colouring of CUDA loses every second of two pragmas that follow each other."""
+    for page in book_pages(folder):
+        page.write_text(re.sub(r'(<div class="line[^>]*>)( *#pragma [^<]*)(</div>)', r'\1<span class="preprocessor">\2</span>\3', page.read_text()))
+
+
+def wide_tables(folder):
+    """A table that a program printed wider than a page: what stands in its last two columns goes on below, in its column."""
+    def folded(match):
+        header, rows = match[1], re.findall(r'<div class="line">(.*?)</div>\n', match[2])
+        starts = [found.start() for found in re.finditer(r"(?<!\S)\S+(?: \S+)*", header)]
+        narrow = (PRINTED - starts[-2] - 2) // 2
+        lines = []
+        for row in map(html.unescape, [header, *rows]):
+            cells = [textwrap.wrap(row[first:end].strip(), narrow) for first, end in ((starts[-2], starts[-1]), (starts[-1], None))]
+            for i in range(max(1, *map(len, cells))):
+                left, right = (cell[i] if i < len(cell) else "" for cell in cells)
+                lines.append(f"{row[:starts[-2]] if i == 0 else '':{starts[-2]}}{left:{narrow + 2}}{right}".rstrip())
+        lines.insert(1, "-" * PRINTED)
+        return "".join(f'<div class="line">{html.escape(line, quote=False)}</div>\n' for line in lines)
+    for page in book_pages(folder):
+        page.write_text(re.sub(r'<div class="line">([^<\n]*)</div>\n<div class="line">-{%d,}</div>\n((?:<div class="line">[^<\n$]+</div>\n)+)'
+                               % (PRINTED + 20), folded, page.read_text()))
+
+
 def step_page(folder):
     """One file: traces as they are, and as images what is shown without JavaScript."""
     docs = pathlib.Path(__file__).resolve().parent
@@ -195,6 +222,8 @@ def main(folder):
     listings_with_files(folder)
     formulas_with_marks(folder)
     no_empty_pages(folder)
+    pragmas_in_colour(folder)
+    wide_tables(folder)
     step_page(folder)
     (folder / "book_search.js").write_text(f"const bookSearch = {json.dumps(search_index(folder), separators=(',', ':'))};\n")
 
