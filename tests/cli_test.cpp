@@ -679,7 +679,10 @@ TEST_CASE("gpu-bench: needs a GPU, but for its tiny sizes", "[cli]") {
     CHECK(rungs.at(i).at("ran").flag());
     CHECK_FALSE(rungs.at(i).has("microseconds"));  // the CPU runtime tells no speed
   }
-  CHECK(json.at("decode").at(index_t{0}).at("ran").flag());
+  for (const char* models : {"decode", "dense"}) CHECK(json.at(models).at(index_t{0}).at("ran").flag());
+  const Json pair = json.at("uncached").at(index_t{0});
+  for (const char* model : {"cached", "uncached"}) CHECK(pair.at(model).at("ran").flag());
+  CHECK(pair.at("uncached").at("cache_bytes").integer() == 0);  // what nothing outlasts a pass in is no cache
 }
 
 TEST_CASE("compare calls nobody defective next to a stage that is itself inexact or lossy", "[cli]") {

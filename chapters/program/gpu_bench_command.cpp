@@ -99,6 +99,18 @@ void run(const Arguments& arguments) {
     show_progress("gpu-bench: decode, batch " + std::to_string(batch));
     decode.push_back(describe(model, cuda::measure_decode(model, batch, context, sizes), ceilings, machine));
   }
+  const cuda::ModelShape heads = tiny ? cuda::tiny_heads() : cuda::llama_8b();
+  std::vector<JsonObject> dense, uncached;
+  for (const index_t batch : tiny ? std::vector<index_t>{2} : std::vector<index_t>{1, 8, 32}) {
+    show_progress("gpu-bench: decode of heads, batch " + std::to_string(batch));
+    dense.push_back(describe(heads, cuda::measure_decode(heads, batch, context, sizes), ceilings, machine));
+  }
+  for (const index_t length : tiny ? std::vector<index_t>{70} : std::vector<index_t>{16, 64, 256, 1024}) {
+    show_progress("gpu-bench: with a cache and without, context " + std::to_string(length));
+    uncached.push_back(JsonObject()
+                           .set("cached", describe(heads, cuda::measure_decode(heads, 1, length, sizes), ceilings, machine))
+                           .set("uncached", describe(heads, cuda::measure_uncached(heads, length, sizes), ceilings, machine)));
+  }
   clear_progress();
   std::cout << JsonObject()
                    .set("tiny", tiny)
@@ -106,6 +118,8 @@ void run(const Arguments& arguments) {
                    .set("ceilings", describe(ceilings, machine))
                    .set("ladder", ladder)
                    .set("decode", decode)
+                   .set("dense", dense)
+                   .set("uncached", uncached)
                    .text()
             << "\n";
 }

@@ -76,14 +76,18 @@ std::vector<DecodeShape> tiny_shapes();
 /// All on the same buffers, each compared with the last rung that a GPU has run. @throws Error where results differ
 LadderTimes measure_ladder(const DecodeShape& shape, const Ceilings& ceilings, const BenchSizes& sizes);
 
-/// Decode with a whole model of random weights, made on the device: from the host, token ids in and out.
+/// Decode with a whole model of random weights, made on the device: from the host, token ids in and out. Latents are kept, or
+/// with key_value_heads the rows of that many heads, in bf16 and plain_width wide.
 struct ModelShape {
   std::string name;
   index_t layers, dense_layers, width, heads, rank, rope_width, plain_width, value_width;
   index_t feed_forward_width, experts, chosen, expert_width, shared_experts, vocabulary;
+  index_t key_value_heads = 0;
 };
 ModelShape v2_lite();
+ModelShape llama_8b();
 ModelShape tiny_model();
+ModelShape tiny_heads();
 
 struct ModelTime {
   index_t batch, context;
@@ -96,5 +100,7 @@ struct ModelTime {
   double tokens_per_s;
 };
 ModelTime measure_decode(const ModelShape& shape, index_t batch, index_t context, const BenchSizes& sizes);
+/// One sequence, whose whole text is fed again for every token: nothing is kept.  REQUIRES: shape.key_value_heads > 0
+ModelTime measure_uncached(const ModelShape& shape, index_t context, const BenchSizes& sizes);
 
 }  // namespace kv::cuda
