@@ -18,7 +18,7 @@ const Rung& find_rung(std::string_view label) {
   std::string known;
   for (const Rung& rung : ladder()) {
     if (rung.label() == label) return rung;
-    known += " " + rung.label();
+    known.append(" ").append(rung.label());
   }
   throw std::invalid_argument("ladder: there is no rung " + std::string(label) + ", only" + known);
 }
