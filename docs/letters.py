@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 FORMULA = re.compile(r"\\f\$(.*?)\\f\$|\\f\[(.*?)\\f\]", re.S)
 ROW = re.compile(r"^\| \\f\$(.+?)\\f\$ \| (.+?) \| (.+?) \|$", re.M)
 TABLE = re.compile(r"^#+ .*\{#(\w+)-letters\}\n(.*?)(?=^#|\Z)", re.S | re.M)
-GREEK = "alpha beta gamma delta epsilon theta lambda mu nu xi rho sigma tau omega ell".split()
+GREEK = "alpha beta gamma delta epsilon eta theta lambda mu nu xi rho sigma tau omega ell".split()
 STYLES = ("mathcal", "mathbf", "hat")       # with what follows they are one letter
 WORDS = ("text", "mathrm", "operatorname")  # what follows is no letter
 TOKEN = re.compile(r"\\[A-Za-z]+|\\.|.", re.S)
