@@ -682,7 +682,7 @@ TEST_CASE("gpu-bench: needs a GPU, but for its tiny sizes", "[cli]") {
   for (const char* models : {"decode", "dense"}) CHECK(json.at(models).at(index_t{0}).at("ran").flag());
   const Json pair = json.at("uncached").at(index_t{0});
   for (const char* model : {"cached", "uncached"}) CHECK(pair.at(model).at("ran").flag());
-  CHECK(pair.at("uncached").at("cache_bytes").integer() == 0);  // what nothing outlasts a pass in is no cache
+  CHECK(pair.at("uncached").at("cache_bytes").integer() == 0);  // nothing outlasts a pass
 }
 
 TEST_CASE("compare calls nobody defective next to a stage that is itself inexact or lossy", "[cli]") {

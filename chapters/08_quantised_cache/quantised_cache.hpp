@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// The rows of one sequence in a smaller format, widened a block at a time where attention asks for
+/// The rows of one sequence in a smaller format, read a block at a time where attention asks for
 /// them.
 #include "chapters/01_uncached_attention/row_source.hpp"
 #include "chapters/07_long_context/row_layout.hpp"

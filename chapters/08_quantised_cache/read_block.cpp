@@ -8,10 +8,12 @@ namespace {
 
 // [widened]
 const RowBlock& widened(const RowFormats& formats, const RowLayout& layout,
-                        std::span<const StoredRows> pieces, index_t count) {
+                        std::span<const StoredRows> pieces) {
   thread_local Scratch scratch;
   thread_local RowBlock block;
   const index_t width = formats.width();
+  index_t count = 0;
+  for (const StoredRows& piece : pieces) count += piece.count;
   float* const wide = scratch.floats(count * width);
   float* out = wide;
   for (const StoredRows& piece : pieces) {
@@ -30,12 +32,14 @@ const RowBlock& widened(const RowFormats& formats, const RowLayout& layout,
 
 const RowBlock& read_block(const RowFormats& formats, const RowLayout& layout,
                            std::span<const StoredRows> pieces) {
-  index_t count = 0;
-  for (const StoredRows& piece : pieces) count += piece.count;
-  if (formats.first->in_integers() == nullptr) return widened(formats, layout, pieces, count);
-  thread_local CodeBlock block;
-  block.read(formats, layout, pieces);
-  return block;
+  const auto in_integers = [&](auto& block) -> const RowBlock& {
+    block.read(formats, pieces);
+    return block;
+  };
+  thread_local HeadCodes heads;
+  thread_local LatentCodes latents;
+  if (formats.first->in_integers() == nullptr) return widened(formats, layout, pieces);
+  return formats.second->in_integers() == nullptr ? in_integers(latents) : in_integers(heads);
 }
 
 }  // namespace kv

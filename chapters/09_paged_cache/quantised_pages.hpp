@@ -8,7 +8,7 @@
 
 namespace kv {
 
-/// As ExactPages, with formats.bytes() bytes for each row and head, widened a block at a time. A row is rounded by itself, so
+/// As ExactPages, with formats.bytes() bytes for each row and head, read a block at a time. A row is rounded by itself, so
 /// it is the same bytes in every page. int4 keys are rounded in groups of 32 rows: they have no such format.
 class QuantisedPages : public PageStore {
  public:
