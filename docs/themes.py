@@ -15,9 +15,10 @@ import steps
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 HTML = ROOT / "build/docs/html"
-PATIENCE = 15  # seconds, for the formulas of a page
+PATIENCE = 15  # seconds, for the formulas and figures of a page
 
-READY = """document.readyState === 'complete' && (typeof MathJax === 'undefined' ||
+# Doxygen's scripts add pictures of their own later; one that fails is complete, too.
+READY = """document.readyState === 'complete' && [...document.images].every((image) => image.complete) && (typeof MathJax === 'undefined' ||
   [...document.querySelectorAll('script[type^="math/tex"]')].every((formula) => formula.MathJax && formula.MathJax.state === 2))"""
 SWITCH = """(() => {
   const toggle = document.querySelector('doxygen-awesome-dark-mode-toggle'), before = document.documentElement.classList.contains('dark-mode');
