@@ -33,7 +33,7 @@ void run(const Arguments& arguments) {
 }  // namespace
 
 const Command tokenise_command{"tokenise",
-                               "the token ids of a text as generate feeds them, and the tokens as tokenizer.json spells them",
+                               "a text's token ids as generate feeds them, and its tokens",
                                {model_option, json_option, {"TEXT", "", "the text, or @FILE; without it what comes in is read"}},
                                run};
 

@@ -225,11 +225,11 @@ template <class Value>
 void add_curves(Plot& plot, const std::vector<Outcome>& all,
                 const std::vector<std::string>& in_order, Value value) {
   for (const std::string model : {"tiny-gqa", "tiny-mla"}) {
-    Series curve{model + ":", {}};
+    Series curve{model, {}};
     for (const std::string& format : in_order)
       for (const Outcome& each : all)
         if (each.model == model && each.format == format) {
-          curve.name += " " + format;
+          curve.name += (curve.points.empty() ? ": " : ", ") + format;
           curve.points.push_back({each.bits, value(each.differences)});
         }
     plot.series.push_back(curve);
@@ -240,7 +240,7 @@ void add_curves(Plot& plot, const std::vector<Outcome>& all,
 template <class Value>
 Plot over_bits(const std::string& title, const std::string& label, Scale scale,
                const std::vector<Outcome>& all, Value value) {
-  Plot plot{title, "bits for a number of a row, all bytes counted", label, {}, scale};
+  Plot plot{.title = title, .x_label = "bits for a number of a row, all bytes counted", .y_label = label, .series = {}, .y_scale = scale};
   add_curves(plot, all, {"fp8", "bf16"}, value);
   add_curves(plot, all, {"int4", "int8", "f16"}, value);
   return plot;

@@ -29,8 +29,9 @@ measured = where()
 
 
 def write(name, head, rows):
+    numbers = [all(row[column][0].isdigit() for row in rows) for column in range(len(head))]
     with open(f"docs/measured/{name}.md", "w") as file:
-        file.write("| " + " | ".join(head) + " |\n|" + "---|" * len(head) + "\n")
+        file.write("| " + " | ".join(head) + " |\n|" + "".join("---:|" if number else "---|" for number in numbers) + "\n")
         for row in rows:
             file.write("| " + " | ".join(row) + " |\n")
         file.write(f'\n<div class="measured">{measured}</div>\n')
