@@ -67,15 +67,15 @@ chapter_number() {
 }
 
 # build WHAT "CMAKE OPTIONS" TARGET...: configures anew, so that new files are known, and builds the targets in
-# $build_folder, with the book's own files unless an option says otherwise (KV_EXERCISE). How far it is goes to standard
-# error, the compiler's messages only when it fails.
+# $build_folder, with the book's own files unless an option says otherwise (KV_EXERCISE), none of them watched (KV_WATCHED). How
+# far it is goes to standard error, the compiler's messages only when it fails.
 build_folder=build
 build() {
   local what=$1 options=$2 log
   shift 2
   log=$(mktemp)
   echo "building $what ..." >&2
-  if ! { cmake -S . -B "$build_folder" -G "Unix Makefiles" -DKV_EXERCISE= $options &&
+  if ! { cmake -S . -B "$build_folder" -G "Unix Makefiles" -DKV_EXERCISE= -DKV_WATCHED= $options &&
     cmake --build "$build_folder" -j "$(getconf _NPROCESSORS_ONLN)" --target "$@"; } 2>&1 | tee "$log" | show_progress; then
     cat "$log" >&2
     rm -f "$log"
