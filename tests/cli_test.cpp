@@ -225,7 +225,7 @@ TEST_CASE("sampling defaults outside their range are the checkpoint's fault", "[
   std::filesystem::remove(copy.path() / "generation_config.json");
   copy.write("generation_config.json", R"({"do_sample": true, "temperature": 1.0, "top_p": 7})");
   const std::string message = failure_of({"generate", "--model", copy.path().string(), "--prompt", "x"}, 1);
-  CHECK(holds(message, "generation_config.json: top-p"));
+  CHECK(holds(message, "generation_config.json: top_p"));
 }
 
 TEST_CASE("a full disk is an error", "[cli]") {

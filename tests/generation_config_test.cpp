@@ -237,6 +237,14 @@ TEST_CASE("values out of range are refused by name", "[generation]") {
   CHECK(holds(error(R"({"min_new_tokens": -1})"), "min_new_tokens is negative"));
   CHECK(holds(error(R"({"do_sample": true, "top_k": -1})"), "top_k is negative"));
   CHECK(holds(error(R"({"sequence_bias": [[[1]]]})"), "sequence_bias[0][1] is missing"));
+  CHECK(holds(error(R"({"sequence_bias": [[[1], 1e300]]})"), "sequence_bias[0] has a bias"));
+  for (const char* text : {R"({"do_sample": true, "temperature": -0.5})", R"({"do_sample": true, "temperature": 0})", R"({"do_sample": true, "top_p": 0})",
+                           R"({"do_sample": true, "top_p": 1.5})", R"({"do_sample": true, "min_p": -0.1})", R"({"do_sample": true, "min_p": 2})"}) {
+    CAPTURE(text);
+    const std::string key = std::string(text).substr(20, std::string(text).find('"', 20) - 20);
+    CHECK(holds(error(text), "generation_config.json: " + key));
+  }
+  CHECK_FALSE(read(R"({"temperature": 0, "top_p": 7})").sample);  // tokens are not drawn
   CHECK(holds(error_of([] { Sampler({.temperature = 1.0, .min_p = 1.5}); }), "min-p"));
 
   std::vector<float> logits(4);

@@ -83,17 +83,9 @@ std::optional<bool> sampled(const Arguments& arguments) {
   return std::nullopt;
 }
 
-Sampling sampling(const Checkpoint& checkpoint, const GenerationConfig& config, const Arguments& arguments) {
+Sampling sampling(const GenerationConfig& config, const Arguments& arguments) {
   Sampling result{.temperature = 0.0};
-  if (config.sample) {
-    result = {.temperature = config.temperature, .top_k = config.top_k, .top_p = config.top_p, .min_p = config.min_p};
-    try {
-      Sampler{result};
-      if (config.temperature == 0.0) throw Error("temperature is 0, but do_sample is true: one of them must change");
-    } catch (const Error& error) {
-      throw Error((checkpoint.directory() / "generation_config.json").string() + ": " + error.what());
-    }
-  }
+  if (config.sample) result = {.temperature = config.temperature, .top_k = config.top_k, .top_p = config.top_p, .min_p = config.min_p};
   result.temperature = arguments.number_or("--temperature", result.temperature);
   result.top_k = arguments.size_or("--top-k", result.top_k);
   result.top_p = arguments.number_or("--top-p", result.top_p);
@@ -112,7 +104,7 @@ GenerateOptions generate_options(const Checkpoint& checkpoint, const Arguments& 
   const GenerationConfig config = read_generation_config(checkpoint.directory(), sampled(arguments));
   return {.max_new_tokens = arguments.size_or("--max-new-tokens", max_new_tokens, 1),
           .rules = config.rules,
-          .sampling = sampling(checkpoint, config, arguments),
+          .sampling = sampling(config, arguments),
           .stop = config.stop};
 }
 

@@ -175,6 +175,15 @@ double number_or(const Json& config, std::string_view key, double otherwise) {
   return config.has(key) ? config.at(key).number() : otherwise;
 }
 
+/// What draws tokens has these limits, too: see Sampler.
+void require_sampling(const Json& config, const GenerationConfig& found) {
+  if (found.temperature == 0.0)
+    throw Error(config.at("temperature").where() + " is 0, but do_sample is true: one of them must change");
+  if (!(found.temperature > 0.0)) throw Error(config.at("temperature").where() + " must be a number above 0");
+  if (!(found.top_p > 0.0 && found.top_p <= 1.0)) throw Error(config.at("top_p").where() + " must lie above 0 and be at most 1");
+  if (!(found.min_p >= 0.0 && found.min_p <= 1.0)) throw Error(config.at("min_p").where() + " must lie between 0 and 1");
+}
+
 /// Tokens that stand in a row.
 std::vector<Token> sequence(const Json& list) {
   std::vector<Token> result = tokens(list);
@@ -187,9 +196,11 @@ LogitRules read_rules(const Json& config, const std::vector<Token>& stop) {
   LogitRules rules;
   if (config.has("sequence_bias")) {
     const Json list = config.at("sequence_bias");
-    for (index_t i = 0; i < list.length(); ++i)
-      rules.sequence_bias[sequence(list.at(i).at(index_t{0}))] =
-          static_cast<float>(list.at(i).at(index_t{1}).number());
+    for (index_t i = 0; i < list.length(); ++i) {
+      const float bias = static_cast<float>(list.at(i).at(index_t{1}).number());
+      if (!std::isfinite(bias)) throw Error(list.at(i).where() + " has a bias that is no 32-bit number");
+      rules.sequence_bias[sequence(list.at(i).at(index_t{0}))] = bias;
+    }
   }
   rules.repetition_penalty = static_cast<float>(number_or(config, "repetition_penalty", 1.0));
   if (!(rules.repetition_penalty > 0.0f) || !std::isfinite(rules.repetition_penalty))
@@ -236,6 +247,7 @@ GenerationConfig read_generation_config(const std::filesystem::path& checkpoint,
   result.top_k = size_or(config, "top_k", result.top_k);
   result.top_p = number_or(config, "top_p", result.top_p);
   result.min_p = number_or(config, "min_p", result.min_p);
+  require_sampling(config, result);
   return result;
 }
 

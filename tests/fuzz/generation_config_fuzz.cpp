@@ -16,6 +16,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       kv::fuzz::require(config.temperature > 0 && std::isfinite(config.temperature));
       kv::fuzz::require(config.top_p > 0 && config.top_p <= 1 && config.min_p >= 0 && config.min_p <= 1);
       kv::fuzz::require(config.rules.repetition_penalty > 0 && std::isfinite(config.rules.repetition_penalty));
+      for (const auto& [tokens, bias] : config.rules.sequence_bias) kv::fuzz::require(std::isfinite(bias));
       kv::fuzz::require(config.rules.sequence_bias.find({}) == config.rules.sequence_bias.end());
     });
   return 0;
