@@ -3,7 +3,8 @@
 
 Figures become images: they follow the page's dark switch and not the system's, and say in words
 what they show. Every listing says which file it is from, and marks what is new in it. A comma keeps to the formula before
-it. Empty pages go. Tables that were printed too wide are folded, and every pragma has its colour. And an index for the
+it. Empty pages go. Tables that were printed too wide are folded, and every pragma has its colour. Numbers stand at the right of
+their columns, and what is typed breaks nowhere inside of a word. And an index for the
 search box, of the book's sections first and of its symbols after them. The page "One step at a time" gets its traces."""
 import base64
 import difflib
@@ -15,6 +16,8 @@ import re
 import sys
 import textwrap
 
+SHORT = 25  # characters of code in a text
+NUMBER = re.compile(r"[-−+~<>≤≥]?\s?\d[\d.,]*(?:\s?[%×]|\s[A-Za-zµ/]{1,9})?(?:\s(?:-|to|±|/)\s\d[\d.,]*%?(?:\s[A-Za-zµ/]{1,9})?)*")
 PRINTED = 100  # columns of what a program printed
 # Of one word: in a page's title, in a section's, each time in the text.
 PAGE_TITLE, SECTION_TITLE = 40.0, 12.0
@@ -187,6 +190,38 @@ def pragmas_in_colour(folder):
         page.write_text(re.sub(r'(<div class="line[^>]*>)( *#pragma [^<]*)(</div>)', r'\1<span class="preprocessor">\2</span>\3', page.read_text()))
 
 
+def numbers_at_the_right(folder):
+    """A column of numbers stands at the right, one without a number at the left; a number and its error stay in one line."""
+    def aligned(table):
+        columns = {}
+        for row in re.findall(r"<tr.*?</tr>", table[0], re.S):
+            for column, cell in enumerate(re.findall(r"<td[^>]*>(.*?)</td>", row, re.S)):
+                columns.setdefault(column, []).append(text_of(cell) or "-")
+        sides = {}
+        for column, cells in columns.items():
+            cells = [cell for cell in cells if cell != "-"]
+            if cells and all(map(NUMBER.fullmatch, cells)):
+                sides[column] = "Right"
+            elif not any(map(NUMBER.match, cells)):
+                sides[column] = "None"
+
+        def row_aligned(row):
+            cells = iter(range(len(columns)))
+            row = re.sub(r'(class="markdownTable(?:Head|Body))(\w+)"', lambda cell: f'{cell[1]}{sides.get(next(cells, None), cell[2])}"', row[0])
+            return re.sub(r"(\d%?) ([±/]) (?=\d)", r"\1&#160;\2&#160;", row)
+        return re.sub(r"<tr.*?</tr>", row_aligned, table[0], flags=re.S)
+    for page in book_pages(folder):
+        page.write_text(re.sub(r'<table class="markdownTable">.*?</table>', aligned, page.read_text(), flags=re.S))
+
+
+def words_in_one_piece(folder):
+    """An option breaks at none of its hyphens, and short code at none of its spaces."""
+    for page in book_pages(folder):
+        start, body = re.split(r'(?=<div class="contents">)', page.read_text(), maxsplit=1)
+        body = re.sub(r"<code>(.*?)</code>", lambda code: f'<code class="whole">{code[1]}</code>' if len(text_of(code[1])) < SHORT else code[0], body, flags=re.S)
+        page.write_text(start + re.sub(r"(?<=[\s>\[(])(--[a-z][a-z0-9-]*)(?![^<]*>)", r'<span class="whole">\1</span>', body))
+
+
 def wide_tables(folder):
     """A table that a program printed wider than a page: what stands in its last two columns goes on below, in its column."""
     def folded(match):
@@ -224,6 +259,8 @@ def main(folder):
     no_empty_pages(folder)
     pragmas_in_colour(folder)
     wide_tables(folder)
+    numbers_at_the_right(folder)
+    words_in_one_piece(folder)
     step_page(folder)
     (folder / "book_search.js").write_text(f"const bookSearch = {json.dumps(search_index(folder), separators=(',', ':'))};\n")
 

@@ -2,7 +2,8 @@
 """docs/letters.py: the letters of the book's formulas. docs/check calls it.
 
 Every page with formulas has a section {#NAME-letters} with a table: letter, meaning, shape or unit. One line for each letter
-that a page uses and does not explain, or explains and does not use, and for each that means something else on another page."""
+that a page uses, in a formula or in a shape, and does not explain, or explains and does not use, and for each that means something
+else on another page."""
 import pathlib
 import re
 import sys
@@ -95,16 +96,19 @@ def findings(pages):
             if used:
                 yield f"{name}: formulas, and no section {{#...-letters}}"
             continue
-        explained = set()
+        explained, shapes = set(), set()
         for row in ROW.findall(table[2]):
             letter, meaning = row[0], row[1:]
             explained.add(letters_of(letter)[0])
+            if row[2].startswith(("(", "0 ...")):
+                shapes.update(re.findall("[A-Z]", row[2]))
             where, known = meanings.setdefault(letter, (name, meaning))
             if known != meaning:
                 yield f"{name}: {letter} is '{' | '.join(meaning)}', and '{' | '.join(known)}' in {where}"
         yield from (f"{name}: the letter {letter} is in no row of its table" for letter in sorted(used - explained))
+        yield from (f"{name}: the letter {letter} of a shape is in no row of its table" for letter in sorted(shapes - used - explained))
         if used:  # the first page has the letters of all sizes, and no formula
-            yield from (f"{name}: the letter {letter} of its table is in no formula" for letter in sorted(explained - used))
+            yield from (f"{name}: the letter {letter} of its table is in no formula and no shape" for letter in sorted(explained - used - shapes))
 
 
 if __name__ == "__main__":

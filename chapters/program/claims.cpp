@@ -200,10 +200,10 @@ const std::vector<Claim> table{
      {{"time of one pass over a known text, with over without", gqa, 0.6, 1.6, known_text_ratio, true}}},
     {1, "Qwen3 and Llama 3 take gigabytes more without preallocation.", does_not_hold,
      "it is the other way: room for the whole context is there before the text is.", "ch03-cost",
-     {{"GB that room for the whole context takes beyond 1,024 tokens", llama, 0.9, 1, idle_capacity_gb},
-      {"the same", qwen, 3.8, 4, idle_capacity_gb}}},
+     {{"GB that Llama 3's room for the whole context takes beyond 1,024 tokens", llama, 0.9, 1, idle_capacity_gb},
+      {"the same of Qwen3", qwen, 3.8, 4, idle_capacity_gb}}},
     {1, "On a GPU small models and short texts gain little.", not_tested,
-     "no stage without a cache runs on the GPU here. By count it holds: both steps read the same weights, and to compute a short text anew "
+     "the stage without a cache on a GPU, cuda-uncached, has not run on one. By count it holds: both steps read the same weights, and to compute a short text anew "
      "takes no longer than that. Transfers, which the article names, are no part of it.", "ch06b-measured",
      {{"least time of a step after 128 tokens, without over with", gqa, 0.9, 1.1, [](auto& m) { return counted_speedup_on_gpu(m, 128); }},
       {"the same after 8,192", llama, 47, 48, [](auto& m) { return counted_speedup_on_gpu(m, 8192); }}}},

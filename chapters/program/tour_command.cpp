@@ -56,8 +56,10 @@ void show(const std::filesystem::path& model, const std::vector<Stage>& chosen, 
   std::cout << stream.finish() << "\n\n";
   for (const StageRun& run : runs)
     if (&run != &runs.front())
-      std::cout << run.stage.name << " writes the " << (difference(run, runs.front()).same_tokens ? "same " : "OTHER ")
-                << run.tokens.size() << " tokens.\n";
+      std::cout << run.stage.name << " writes "
+                << (difference(run, runs.front()).same_tokens ? "the same " + std::to_string(run.tokens.size())
+                                                              : std::to_string(run.tokens.size()) + " OTHER")
+                << " tokens.\n";
   std::cout << "\n" << comparison_table(runs);
   explain(runs);
   require_promises(runs);

@@ -44,7 +44,7 @@ std::string text_at(double x, double y, const char* anchor, const std::string& t
   return format("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">", x, y, anchor) + escaped(text) + "</text>\n";
 }
 
-/// Rows of a stage have its colour at their left.
+/// Rows of a stage have its colour at their left. On a dark page the least is dark.
 std::string style(const std::vector<std::string>& row_names) {
   std::string light, dark;
   for (std::size_t r = 0; r < row_names.size(); ++r)
@@ -52,7 +52,8 @@ std::string style(const std::vector<std::string>& row_names) {
       light += ".r" + std::to_string(r) + "{fill:" + std::string(colour->light) + "}";
       dark += ".r" + std::to_string(r) + "{fill:" + std::string(colour->dark) + "}";
     }
-  return "<style>:root{color-scheme:light dark;fill:#57606a}" + light + "@media(prefers-color-scheme:dark){:root{fill:#9da7b1}" + dark + "}</style>\n";
+  return "<style>:root{color-scheme:light dark;fill:#57606a}" + light + "@media(prefers-color-scheme:dark){:root{fill:#9da7b1}rect[fill]{filter:invert(1) hue-rotate(180deg)}" + dark +
+         "}</style>\n";
 }
 
 /// What the colours mean.

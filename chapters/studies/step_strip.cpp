@@ -20,7 +20,7 @@ std::string format(const char* pattern, auto... values) {
 
 constexpr const char* style =
     "<style>:root{color-scheme:light dark;--ink:#24292f;--w:#d9730d;--c:#1d6fb8;--k:#9fb3c8;--m:#c2410c;--u:#8c959f}"
-    "@media(prefers-color-scheme:dark){:root{--ink:#d0d7de;--w:#f3b95f;--c:#6cb6ff;--k:#4a5a6b;--m:#f59f6c;--u:#7d8590}}"
+    "@media(prefers-color-scheme:dark){:root{--ink:#d0d7de;--w:#f3b95f;--c:#6cb6ff;--k:#7189a3;--m:#f59f6c;--u:#7d8590}}"
     "text{fill:var(--ink);font:12px Helvetica,Arial,sans-serif}.w{stroke:var(--w)}.c{stroke:var(--c)}.k{stroke:var(--k)}"
     ".m{stroke:var(--m);opacity:.45}.u{stroke:var(--u);opacity:.3}path{stroke-dasharray:5 1}</style>\n";
 
@@ -63,10 +63,16 @@ struct Strip {
 /// What each letter stands for.
 using Meanings = std::vector<std::pair<char, std::string>>;
 
-std::string legend(int y, const Meanings& meanings) {
+/// Of the letters that are drawn.
+std::string legend(int y, const Meanings& meanings, const std::vector<Strip>& strips) {
+  std::set<char> drawn;
+  for (const Strip& strip : strips)
+    for (const Map& map : strip.maps)
+      for (const std::string& layer : map.layers) drawn.insert(layer.begin(), layer.end());
   std::string result;
   int x = left;
   for (const auto& [letter, text] : meanings) {
+    if (!drawn.contains(letter)) continue;
     result += cells(letter, 9, x, y, 2) + format("<text x=\"%d\" y=\"%d\">%s</text>\n", x + 16, y + 9, text.c_str());
     x += 36 + 7 * static_cast<int>(text.size());
   }
@@ -97,7 +103,7 @@ std::string svg(const std::string& title, const std::vector<Strip>& strips, cons
   }
   return format("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" width=\"%d\" height=\"%d\" role=\"img\">\n", width, y + 16,
                 width, y + 16) +
-         "<title>" + title + "</title>\n" + style + body + legend(y, meanings) + "</svg>\n";
+         "<title>" + title + "</title>\n" + style + body + legend(y, meanings, strips) + "</svg>\n";
 }
 
 }  // namespace

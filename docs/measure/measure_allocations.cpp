@@ -52,7 +52,7 @@ void measure_traffic(const Laboratory& laboratory, Report& report) {
                {{"while " + grouped(n) + " tokens are fed one by one", "concat", "preallocated", "the cache's part"},
                 row("calls to the allocator", &HeapTraffic::allocations),
                 row("bytes asked for", &HeapTraffic::bytes),
-                row("largest single block, bytes", &HeapTraffic::largest)},
+                {"largest single block, bytes", grouped(concat.largest), grouped(preallocated.largest), "-"}},
                "Counted in operator new, activations included. Storage that was given back is used again where the size is "
                "the same, and tensors of up to 4 KB are cut from larger blocks; so what is left is the cache's. Every byte of "
                "a cache tensor is written once: bytes asked for are bytes copied. The formula says " +

@@ -30,7 +30,7 @@ void report_sizes(const std::filesystem::path& data, const Report& report) {
                      billions(cost.active_parameters), decimal(100.0 * active / static_cast<double>(cost.parameters), 1) + "%",
                      decimal(2e-9 * active, active < 1e8 ? 4 : 2), decimal(2e-9 * active, active < 1e8 ? 4 : 2)});
   }
-  report.with_model("feed-forward halves only, counted from config.json").table("expert_sizes", table, "Multiplication and addition count as one FLOP each.");
+  report.with_model("Feed-forward halves only, counted from config.json").table("expert_sizes", table, "Multiplication and addition count as one FLOP each.");
 }
 
 // ---- experts read by a batch ----
@@ -130,7 +130,7 @@ void report_time(Report& report) {
     table.push_back({std::to_string(batch), decimal(experts, 0), decimal(mixture_us, 0), decimal(dense_us, 0), decimal(mixture_us / dense_us, 1), decimal(naive_us, 0)});
     rows.push_back(JsonObject().set("batch", batch).set("experts", experts).set("mixture_us", mixture_us).set("dense_us", dense_us).set("naive_us", naive_us));
   }
-  report.with_model("one layer: M 1024, 6 of 64 experts with F 352, shared F 704, random weights in bf16")
+  report.with_model("One layer: M 1024, 6 of 64 experts with F 352, shared F 704, random weights in bf16")
       .table("expert_time", table, "Medians of 15 rounds (3 for the last column) in which the columns took turns; random tokens.");
   report.numbers("expert_time", rows);
 }

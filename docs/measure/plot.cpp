@@ -1,5 +1,6 @@
 #include "docs/measure/plot.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
@@ -80,7 +81,14 @@ struct Axis {
       for (index_t i = 0; low + step * static_cast<double>(i) <= high * 1.0001; ++i)
         result.push_back(std::round((low + step * static_cast<double>(i)) / step) * step);  // so that 0 is 0
     } else {
-      for (double power = low; power <= high * 1.0001; power *= 10) result.push_back(power);
+      // powers of ten, and where they are fewer than three, twice and five times them
+      for (const bool all : {false, true}) {
+        result.clear();
+        for (double power = std::pow(10, std::floor(std::log10(low) + 1e-9)); power <= high * 1.0001; power *= 10)
+          for (const double factor : {1.0, 2.0, 5.0})
+            if ((all || factor == 1.0) && factor * power >= low * 0.9999 && factor * power <= high * 1.0001) result.push_back(factor * power);
+        if (result.size() >= 3) break;
+      }
     }
     return result;
   }
@@ -97,10 +105,20 @@ std::pair<double, double> range(const Plot& plot, double Point::* value) {
   return {low, high};
 }
 
-/// Whole powers of ten.
+/// 1, 2 or 5 times a power of ten: the largest that is not above a value, or the smallest that is not below it.
+double round_number(double value, bool up) {
+  double power = std::pow(10, std::floor(std::log10(value))), result = up ? 10 * power : power;
+  for (const double factor : {1.0, 2.0, 5.0})
+    if (up ? factor * power >= value * 0.9999 : factor * power <= value * 1.0001) {
+      result = factor * power;
+      if (up) break;
+    }
+  return result;
+}
+
 Axis logarithmic(const Plot& plot, std::pair<double, double> range, double start, double end) {
   if (!(range.first > 0)) throw std::invalid_argument("plot '" + plot.title + "': a logarithmic axis needs positive values");
-  return {std::pow(10, std::floor(std::log10(range.first))), std::pow(10, std::ceil(std::log10(range.second))), start, end, Scale::logarithmic};
+  return {round_number(range.first, false), round_number(range.second, true), start, end, Scale::logarithmic};
 }
 
 Axis x_axis(const Plot& plot) {
@@ -148,11 +166,11 @@ std::string grid(const Axis& x, const Axis& y) {
 /// A mark that differs in shape too, for readers who cannot tell the colours apart.
 std::string mark(index_t number, double x, double y) {
   const std::string fill = " style=\"fill:var(--c" + std::to_string(number) + ")\"/>\n";
-  switch (number % 3) {
+  switch (number % 4) {
     case 0: return format("<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\"", x, y) + fill;
     case 1: return format("<rect x=\"%.1f\" y=\"%.1f\" width=\"7\" height=\"7\"", x - 3.5, y - 3.5) + fill;
-    default:
-      return format("<path d=\"M%.1f,%.1f l4.5,8 h-9z\"", x, y - 5) + fill;
+    case 2: return format("<path d=\"M%.1f,%.1f l4.5,8 h-9z\"", x, y - 5) + fill;
+    default: return format("<path d=\"M%.1f,%.1f l4.5,4.5 -4.5,4.5 -4.5,-4.5z\"", x, y - 4.5) + fill;
   }
 }
 
@@ -171,7 +189,8 @@ std::string legend(const std::vector<Series>& all) {
   double x = left;
   for (index_t i = 0; i < all.size(); ++i) {
     result += mark(i, x + 5, top - 14) + text_at(x + 16, top - 10, "start", "", all[i].name);
-    x += 26 + 6.4 * static_cast<double>(all[i].name.size());
+    const auto capitals = std::ranges::count_if(all[i].name, [](char c) { return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'); });
+    x += 28 + 6.2 * static_cast<double>(all[i].name.size()) + 2.2 * static_cast<double>(capitals);
   }
   return result;
 }

@@ -65,14 +65,17 @@ void Report::table(const std::string& name, const MarkdownTable& table, const st
   }());
   for (auto row = table.begin() + 1; row != table.end(); ++row) text += line_of(*row);
   text += "\n<div class=\"measured\">" + note + " " + circumstances_.model + ". " + circumstances_.date + ", " +
-          circumstances_.device + ", " + std::to_string(circumstances_.threads) + " threads, commit " +
+          circumstances_.device + ", " + threads() + ", commit " +
           circumstances_.commit + ".</div>\n";
   write(name + ".md", text);
 }
 
+std::string Report::threads() const {
+  return std::to_string(circumstances_.threads) + (circumstances_.threads == 1 ? " thread" : " threads");
+}
+
 void Report::figure(const std::string& name, const Plot& plot) const {
-  write(name + ".svg", svg(plot, circumstances_.date + ", " + circumstances_.device + ", " +
-                                     std::to_string(circumstances_.threads) + " threads"));
+  write(name + ".svg", svg(plot, circumstances_.date + ", " + circumstances_.device + ", " + threads()));
 }
 
 void Report::numbers(const std::string& name, const std::vector<JsonObject>& rows) { all_.set(name, rows); }

@@ -40,6 +40,7 @@ class Report {
   void finish(const std::string& file);
 
  private:
+  std::string threads() const;
   void write(const std::string& file, const std::string& text) const;
 
   std::filesystem::path folder_;

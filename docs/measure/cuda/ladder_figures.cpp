@@ -55,8 +55,7 @@ Plot ladder_roofline(const Json& report) {
   const Json ceilings = report.at("benchmark").at("ceilings");
   const double terabytes = ceilings.at("read_gb_per_s").number() / 1e3, peak = ceilings.at("cublaslt_tflop_per_s").number();
   Plot plot{.title = "The ladder below the roof that was measured", .x_label = "FLOP for each byte of cache", .y_label = "TFLOP/s",
-            .series = {{"roof", {}}}, .x_scale = Scale::logarithmic, .y_scale = Scale::logarithmic};
-  for (const double x : {1.0, peak / terabytes, 1000.0}) plot.series[0].points.push_back({x, std::min(peak, x * terabytes)});
+            .series = {}, .x_scale = Scale::logarithmic, .y_scale = Scale::logarithmic};
   for_each_shape(report, [&](const Json& shape) {
     const double x = intensity(shape.at("heads").number());
     plot.series.push_back(rungs(shape, "tflop_per_s", [x](double) { return x; }));
@@ -64,6 +63,8 @@ Plot ladder_roofline(const Json& report) {
     if (shape.has("yardstick") && shape.at("yardstick").has("tflop_per_s"))
       plot.series.push_back({"FlashMLA, " + heads_of(shape), {{x, shape.at("yardstick").at("tflop_per_s").number()}}});
   });
+  plot.series.push_back({"roof", {}});  // last, so that the others have the colours of ladder_times
+  for (const double x : {1.0, peak / terabytes, 1000.0}) plot.series.back().points.push_back({x, std::min(peak, x * terabytes)});
   return plot;
 }
 
