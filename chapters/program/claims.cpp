@@ -332,12 +332,18 @@ std::string interval_text(const ClaimNumber& number) {
   return number_text(number.least) + " to " + number_text(number.most);
 }
 
+/// "ch07-use" is in "chapter 7", "commands-budget" in "command line".
+static std::string page_title(std::string_view place) {
+  const std::string page(place.substr(0, place.find('-')));
+  if (page.starts_with("ch")) return "chapter " + page.substr(page[2] == '0' ? 3 : 2);
+  return page == "commands" ? "command line" : page == "identity" ? "equal bit for bit" : page;
+}
+
 std::string markdown_row(index_t number, const std::vector<std::string>& found) {
   const Claim& claim = claims().at(number - 1);
-  const std::string page(claim.place.substr(0, claim.place.find('-')));
   std::string text = "| " + std::to_string(number) + " | " + std::string(claim.says) + " | **" +
                      std::string(verdict_name(claim.verdict)) + "**" + reason(claim) + " @ref " + std::string(claim.place) + " \"" +
-                     (page.starts_with("ch") ? "chapter " + page.substr(page[2] == '0' ? 3 : 2) : page) + "\" | ";
+                     page_title(claim.place) + "\" | ";
   for (index_t i = 0; i < claim.numbers.size(); ++i) {
     const ClaimNumber& each = claim.numbers[i];
     text += (i == 0 ? "" : "<br>") + std::string(each.what) + ": **" + found.at(i) + "** (" + interval_text(each) + ")";
