@@ -17,6 +17,7 @@ import sys
 import textwrap
 
 SHORT = 25  # characters of code in a text
+# What a cell of numbers holds: one with its unit or share, a range, or a number and its error.
 NUMBER = re.compile(r"[-−+~<>≤≥]?\s?\d[\d.,]*(?:\s?[%×]|\s[A-Za-zµ/]{1,9})?(?:\s(?:-|to|±|/)\s\d[\d.,]*%?(?:\s[A-Za-zµ/]{1,9})?)*")
 PRINTED = 100  # columns of what a program printed
 # Of one word: in a page's title, in a section's, each time in the text.

@@ -100,8 +100,8 @@ def findings(pages):
         for row in ROW.findall(table[2]):
             letter, meaning = row[0], row[1:]
             explained.add(letters_of(letter)[0])
-            if row[2].startswith(("(", "0 ...")):
-                shapes.update(re.findall("[A-Z]", row[2]))
+            shape = re.match(r"\(.*\)|0 \.\.\. .*", row[2])
+            shapes.update(re.findall("[A-Z]", shape[0] if shape else ""))
             where, known = meanings.setdefault(letter, (name, meaning))
             if known != meaning:
                 yield f"{name}: {letter} is '{' | '.join(meaning)}', and '{' | '.join(known)}' in {where}"

@@ -333,11 +333,13 @@ std::string interval_text(const ClaimNumber& number) {
 }
 
 /// "ch07-use" is in "chapter 7", "commands-budget" in "command line".
-static std::string page_title(std::string_view place) {
+namespace {
+std::string page_title(std::string_view place) {
   const std::string page(place.substr(0, place.find('-')));
   if (page.starts_with("ch")) return "chapter " + page.substr(page[2] == '0' ? 3 : 2);
   return page == "commands" ? "command line" : page == "identity" ? "equal bit for bit" : page;
 }
+}  // namespace
 
 std::string markdown_row(index_t number, const std::vector<std::string>& found) {
   const Claim& claim = claims().at(number - 1);

@@ -105,20 +105,25 @@ std::pair<double, double> range(const Plot& plot, double Point::* value) {
   return {low, high};
 }
 
-/// 1, 2 or 5 times a power of ten: the largest that is not above a value, or the smallest that is not below it.
-double round_number(double value, bool up) {
-  double power = std::pow(10, std::floor(std::log10(value))), result = up ? 10 * power : power;
+double power_below(double value) { return std::pow(10, std::floor(std::log10(value))); }
+
+/// 1, 2 or 5 times a power of ten: the largest that is not above a value.
+double round_down(double value) {
+  const double power = power_below(value);
+  return 5 * power <= value * 1.0001 ? 5 * power : 2 * power <= value * 1.0001 ? 2 * power : power;
+}
+
+/// The smallest that is not below it.
+double round_up(double value) {
+  const double power = power_below(value);
   for (const double factor : {1.0, 2.0, 5.0})
-    if (up ? factor * power >= value * 0.9999 : factor * power <= value * 1.0001) {
-      result = factor * power;
-      if (up) break;
-    }
-  return result;
+    if (factor * power >= value * 0.9999) return factor * power;
+  return 10 * power;
 }
 
 Axis logarithmic(const Plot& plot, std::pair<double, double> range, double start, double end) {
   if (!(range.first > 0)) throw std::invalid_argument("plot '" + plot.title + "': a logarithmic axis needs positive values");
-  return {round_number(range.first, false), round_number(range.second, true), start, end, Scale::logarithmic};
+  return {round_down(range.first), round_up(range.second), start, end, Scale::logarithmic};
 }
 
 Axis x_axis(const Plot& plot) {
