@@ -14,7 +14,8 @@ constexpr int tile_outputs = 32, tile_inputs = 1024;  // a block of weights for 
 constexpr bool widens_in_tile = false;                // shifts would take turns with multiplications
 constexpr int max_direct_rows = 14;
 constexpr int max_tile_vectors = 24;  // rows x vectors of a tile that streams
-constexpr int dot_queries = 5, dot_columns = 4;
+constexpr int dot_queries = 8;
+constexpr int dot_columns(int queries) { return queries > 5 ? 3 : 4; }
 constexpr int dot_cached_floats = 6144;  // queries that stay in the first cache, half of it
 
 struct Vector {

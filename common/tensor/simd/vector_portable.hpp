@@ -12,8 +12,9 @@ constexpr int tile_outputs = 16, tile_inputs = 256;
 constexpr bool widens_in_tile = false;
 constexpr int max_direct_rows = 3;
 constexpr int max_tile_vectors = 6;
-constexpr int dot_queries = 1, dot_columns = 4;
-constexpr int dot_cached_floats = 4096;
+constexpr int dot_queries = 1;
+constexpr int dot_columns(int) { return 4; }
+constexpr int dot_cached_floats = 5120;
 
 struct Vector {
   float lanes[16];
