@@ -92,7 +92,7 @@ bool has_non_finite(const std::byte* data, std::size_t bytes, DType type) {
   for (; bytes >= sizeof block; data += sizeof block, bytes -= sizeof block)
     found |= (load<std::uint64_t>(data) & exponents) + feet;
   block = 0;
-  std::memcpy(&block, data, bytes);
+  if (bytes > 0) std::memcpy(&block, data, bytes);  // a matrix without columns may have no data
   return ((found | ((block & exponents) + feet)) & lanes * sign) != 0;
 }
 
