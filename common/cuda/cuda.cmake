@@ -29,7 +29,9 @@ target_compile_options(kv_simt PRIVATE -O3)   # also in a debug build: fibers ar
 
 if(KV_SANITIZE)  # what runs kernels among other things; kernels alone have the builds that follow
   target_compile_definitions(kv_simt PUBLIC $<IF:$<STREQUAL:${KV_SANITIZE},thread>,SIMT_TSAN,SIMT_ASAN>)
-  target_compile_options(kv_simt PRIVATE $<$<STREQUAL:${KV_SANITIZE},thread>:-fno-sanitize=thread>)
+  if(KV_SANITIZE STREQUAL "thread")  # of the sources, because a target's own options stand before those that it inherits
+    set_property(SOURCE ${KV_SIMT_SOURCES} APPEND PROPERTY COMPILE_OPTIONS -fno-sanitize=thread -fno-tree-loop-distribute-patterns)
+  endif()
 endif()
 
 add_library(kv_simt_tsan STATIC EXCLUDE_FROM_ALL ${KV_SIMT_SOURCES})
