@@ -25,8 +25,8 @@ std::vector<std::string> on_ranks(index_t ranks, const std::function<std::string
         said[r] = body(*ends[r]);
       } catch (const std::exception& error) {
         said[r] = error.what();
-        ends[r]->abort(error.what());
       }
+      if (said[r] != "") ends[r]->abort(said[r]);  // it takes no part any more: nobody waits for it
     });
   for (std::thread& thread : threads) thread.join();
   return said;
