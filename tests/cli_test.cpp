@@ -927,3 +927,14 @@ TEST_CASE("perplexity: files that say nothing, and windows that do not fit", "[c
   const SmallCheckpoint no_tokenizer;
   CHECK(holds(failure_of({"perplexity", "--model", no_tokenizer.path().string(), "--file", good}, 1), "tokenizer.json"));
 }
+
+TEST_CASE("an installed program has its models beside it", "[cli]") {
+  const TemporaryDirectory prefix;
+  std::filesystem::create_directories(prefix.path() / "bin");
+  std::filesystem::create_directories(prefix.path() / "share/kvbook");
+  std::filesystem::copy_file(KV_PROGRAM, prefix.path() / "bin/kvbook");
+  std::filesystem::create_directory_symlink(std::filesystem::path(KV_DATA) / "tiny-mla", prefix.path() / "share/kvbook/tiny-gqa");
+  const Finished finished = run_program({(prefix.path() / "bin/kvbook").string(), "inspect"});
+  CHECK(finished.exit_code == 0);
+  CHECK(holds(finished.out, "attention MLA"));
+}

@@ -2,6 +2,7 @@
 
 #include "chapters/program/claims.hpp"
 #include "chapters/program/session.hpp"
+#include "chapters/program/shipped.hpp"
 #include "common/files/error.hpp"
 #include "common/tensor/parallel.hpp"
 #include "common/text/table.hpp"
@@ -21,7 +22,7 @@ std::vector<std::string> find_numbers(index_t number, const Arguments& arguments
   std::vector<std::string> found;
   for (const ClaimNumber& each : claims()[number - 1].numbers) {
     show_progress("claim " + std::to_string(number) + ": " + std::string(each.what));
-    const double value = each.find(arguments.text_or("--model", std::string(KV_DATA) + "/" + std::string(each.model)));
+    const double value = each.find(arguments.text_or("--model", shipped(each.model).string()));
     found.push_back(number_text(value));
     if (!(value >= each.least && value <= each.most))
       outside += (outside.empty() ? "claim " : "; claim ") + std::to_string(number) + ", " + std::string(each.what) + ": " +

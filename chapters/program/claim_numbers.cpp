@@ -10,6 +10,7 @@
 #include "chapters/models/cache_bytes.hpp"
 #include "chapters/models/mixture_config.hpp"
 #include "chapters/program/paged_session.hpp"
+#include "chapters/program/shipped.hpp"
 #include "chapters/studies/expert_usage.hpp"
 #include "chapters/studies/loss_after_prompt.hpp"
 #include "chapters/studies/memory_budget.hpp"
@@ -27,7 +28,7 @@ constexpr index_t passages = 3, least_rounds = 9, most_rounds = 200;
 constexpr std::string_view cached = "preallocated", uncached = "uncached";
 
 std::vector<Token> held_out(const Path& model, const char* file, index_t count) {
-  std::vector<Token> tokens = encode_prompt(model, open_tokenizer(model), read_text(Path(KV_DATA) / "held_out" / file));
+  std::vector<Token> tokens = encode_prompt(model, open_tokenizer(model), read_text(shipped("held_out") / file));
   if (tokens.size() < count) throw Error(std::string(file) + ": has " + std::to_string(tokens.size()) + " tokens, too few");
   tokens.resize(count);
   return tokens;
@@ -291,7 +292,7 @@ double hit_rate_of_ideal(const Path& model) {
 
 double needles_found(const Path& model, std::string_view stage) {
   const Tokenizer tokenizer = open_tokenizer(model);
-  const Haystack haystack(tokenizer, encode_prompt(model, tokenizer, ""), read_text(Path(KV_DATA) / "held_out/hay.txt"),
+  const Haystack haystack(tokenizer, encode_prompt(model, tokenizer, ""), read_text(shipped("held_out/hay.txt")),
                           read_needle_task(Json::read(model / "needle.json")));
   Decoder decoder = decoder_of(model, stage, 256);
   double found = 0.0;

@@ -2,6 +2,7 @@
 #include <iostream>
 
 #include "chapters/program/session.hpp"
+#include "chapters/program/shipped.hpp"
 #include "chapters/studies/heat_map.hpp"
 #include "chapters/studies/needle.hpp"
 #include "common/files/error.hpp"
@@ -101,7 +102,7 @@ Json task_file(const Checkpoint& checkpoint, const Arguments& arguments) {
 Haystack read_haystack(const Checkpoint& checkpoint, const Tokenizer& tokenizer,
                        const Arguments& arguments) {
   const std::filesystem::path hay =
-      arguments.text_or("--hay", std::string(KV_DATA) + "/held_out/hay.txt");
+      arguments.text_or("--hay", shipped("held_out/hay.txt").string());
   return Haystack(tokenizer, encode_prompt(checkpoint.directory(), tokenizer, ""), read_text(hay),
                   read_needle_task(task_file(checkpoint, arguments)));
 }

@@ -6,6 +6,7 @@
 #include <iostream>
 
 #include "chapters/models/model_tensors.hpp"
+#include "chapters/program/shipped.hpp"
 #include "common/checkpoint/checkpoint_directory.hpp"
 #include "common/files/error.hpp"
 #include "common/tensor/fastest_format.hpp"
@@ -43,8 +44,8 @@ void require_memory(const StateBytes& of_one, const Limits& limits) {
 
 }  // namespace
 
-std::filesystem::path shipped_gqa() { return std::filesystem::path(KV_DATA) / "tiny-gqa"; }
-std::filesystem::path shipped_mla() { return std::filesystem::path(KV_DATA) / "tiny-mla"; }
+std::filesystem::path shipped_gqa() { return shipped("tiny-gqa"); }
+std::filesystem::path shipped_mla() { return shipped("tiny-mla"); }
 
 std::filesystem::path model_directory(const Arguments& arguments) {
   return checkpoint_directory(arguments.has("--model") ? std::filesystem::path(arguments.text("--model")) : shipped_gqa());
