@@ -44,6 +44,12 @@ void ScaledRows::store(std::span<const float> row, std::byte* out) const {
   // --- end ---
 }
 
+float ScaledRows::scale(const std::byte* row, index_t j) const {
+  float scale;
+  std::memcpy(&scale, row + scales_at() + j * sizeof scale, sizeof scale);
+  return scale;
+}
+
 void ScaledRows::widen(const StoredRows& rows, float* out, index_t stride) const {
   // --- yours ---
   // rows.count rows, rows.stride bytes apart: their numbers to out, `stride` floats apart.
