@@ -14,8 +14,8 @@ constexpr bool widens_in_tile = true;                // the units that shift and
 constexpr int max_direct_rows = 3;
 constexpr int max_tile_vectors = 6;  // rows x vectors of a tile that streams
 constexpr int dot_queries = 2;
-constexpr int dot_columns(int) { return 3; }
-constexpr int dot_cached_floats = 5120;  // queries that stay in the first cache, half of it
+constexpr int dot_columns(int) { return 3; }  // rows of such a tile
+constexpr int dot_cached_floats = 5120;  // queries that stay in the first cache, beside the rows of a tile
 
 struct Vector {
   __m256 low, high;

@@ -15,8 +15,8 @@ constexpr bool widens_in_tile = false;                // shifts would take turns
 constexpr int max_direct_rows = 14;
 constexpr int max_tile_vectors = 24;  // rows x vectors of a tile that streams
 constexpr int dot_queries = 8;
-constexpr int dot_columns(int queries) { return queries > 5 ? 3 : 4; }
-constexpr int dot_cached_floats = 6144;  // queries that stay in the first cache, half of it
+constexpr int dot_columns(int queries) { return queries > 5 ? 3 : 4; }  // rows of a tile: its sums stay in registers
+constexpr int dot_cached_floats = 6144;  // queries that stay in the first cache, beside the rows of a tile
 
 struct Vector {
   __m512 lanes;
