@@ -31,7 +31,8 @@ void RowBlock::scores(const RowsView& queries, index_t first, index_t count, flo
 
 void RowBlock::add_weighted(const RowsView& weights, index_t first, index_t count, float* out, index_t stride) const {
   for_pieces(pieces, first, count, [&](const SharedRows& piece, index_t offset) {
-    add_weighted_rows({weights.data + offset, weights.stride, weights.count, piece.values.count}, piece.values, out, stride);
+    const RowsView own{weights.data + offset, weights.stride, weights.count, piece.values.count};
+    next.data != nullptr ? add_weighted_rows(own, piece.values, next, out, stride) : add_weighted_rows(own, piece.values, out, stride);
   });
 }
 

@@ -4,6 +4,7 @@
 #include <limits>
 #include <vector>
 
+#include "common/tensor/attention_sums.hpp"
 #include "common/tensor/tensor.hpp"
 
 namespace kv {
@@ -20,6 +21,8 @@ struct SharedRows {
 /// Up to 128 rows of one head, where this thread can read them: in pieces that lie together.
 struct RowBlock {
   List<SharedRows> pieces;
+  /// Where the rows that these are copies of go on: the next block of this head. Null if these are no copies.
+  NextRows next{};
 
   /// scores[q * stride + i] = query q . key first + i, for rows first ... first+count-1 of the block.
   /// The score of a row is the same bits wherever the row lies.  @param queries (Q,D), scaled

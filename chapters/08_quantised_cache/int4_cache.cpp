@@ -88,6 +88,8 @@ const RowBlock& Int4Cache::block(index_t g, index_t first, index_t count) const 
     float* const wide = scratch.floats(rows * width);
     widen(g, first, rows, wide);
     add(wide, width, rows);
+    block.next = {group(g, (first + rows) / int4_group), group_bytes() / int4_group,
+                  group_bytes() / int4_group};
   }
   if (end > rounded_) {
     const index_t exact = std::max(first, rounded_);

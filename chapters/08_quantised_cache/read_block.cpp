@@ -24,6 +24,8 @@ const RowBlock& widened(const RowFormats& formats, const RowLayout& layout,
   const RowsView keys{wide, width, count, layout.key_width};
   const RowsView values{wide + layout.value_offset, width, count, layout.value_width};
   block.pieces.assign(1, {keys, values});
+  const StoredRows& last = pieces.back();
+  block.next = {last.data + last.count * last.stride, formats.bytes(), last.stride};
   return block;
 }
 // [widened]

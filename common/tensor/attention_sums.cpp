@@ -1,5 +1,7 @@
 #include "common/tensor/attention_sums.hpp"
 
+#include <algorithm>
+
 #include "common/tensor/simd/instruction_set.hpp"
 
 namespace kv {
@@ -25,8 +27,15 @@ void dot_rows(const RowsView& queries, const RowsView& rows, float* scores, inde
 }
 
 void add_weighted_rows(const RowsView& weights, const RowsView& rows, float* out, index_t out_stride) {
+  // Wide rows are read by many passes: attention's next 128 are fetched meanwhile. Of narrow ones, many heads fill the second cache.
+  const index_t ahead = std::min(rows.count, rows.width / 4);
+  add_weighted_rows(weights, rows, {rows.data + ahead * rows.stride, rows.width * sizeof(float), rows.stride * sizeof(float)}, out,
+                    out_stride);
+}
+
+void add_weighted_rows(const RowsView& weights, const RowsView& rows, const NextRows& next, float* out, index_t out_stride) {
   require_width("add_weighted_rows: width of weights (S)", weights.width, rows.count);
-  simd::kernels().add_weighted_rows(all(weights), all(rows), rows.width, out, out_stride);
+  simd::kernels().add_weighted_rows(all(weights), all(rows), rows.width, {next.data, next.bytes, next.stride}, out, out_stride);
 }
 
 void scale(std::span<float> x, float factor) { simd::kernels().scale(x.data(), x.size(), factor); }

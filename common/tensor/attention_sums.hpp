@@ -23,6 +23,16 @@ void dot_rows(const RowsView& queries, const RowsView& rows, float* scores, inde
 /// @throws ShapeError
 void add_weighted_rows(const RowsView& weights, const RowsView& rows, float* out, index_t out_stride);
 
+/// Stored rows that attention will read after these, in whatever format.
+struct NextRows {
+  const void* data;
+  index_t bytes, stride;  // of a row, and from one to the next
+};
+
+/// The same, and fetches a next row for every row, so that memory works while the sums are computed. Without it what lies behind
+/// `rows` is fetched: of copies in a wider format that would be nothing of use.
+void add_weighted_rows(const RowsView& weights, const RowsView& rows, const NextRows& next, float* out, index_t out_stride);
+
 /// x *= factor, every element.
 void scale(std::span<float> x, float factor);
 

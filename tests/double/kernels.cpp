@@ -82,6 +82,10 @@ void add_weighted_rows(const RowsView& weights, const RowsView& rows, float* out
         out[q * out_stride + d] += weights.data[q * weights.stride + s] * rows.data[s * rows.stride + d];
 }
 
+void add_weighted_rows(const RowsView& weights, const RowsView& rows, const NextRows&, float* out, index_t out_stride) {
+  add_weighted_rows(weights, rows, out, out_stride);
+}
+
 void scale(std::span<float> x, float factor) {
   for (float& each : x) each *= factor;
 }

@@ -46,6 +46,12 @@ struct FormatKernels {
                          std::size_t next_step);
 };
 
+/// Stored rows that will be read next: what is fetched from memory while others are summed.
+struct NextRows {
+  const void* data;
+  std::size_t bytes, stride;  ///< of each row, and from one to the next
+};
+
 /// out[i] = factor * number i of a row whose numbers lie side by side and in order: one rounding.
 using WidenRow = void (*)(const void* numbers, std::size_t count, float factor, float* out);
 /// out[i] = factor * code i + offset, fused, for codes of 4 bits: code i is in byte i / 2, the even one in the low bits.
@@ -77,8 +83,9 @@ struct Kernels {
 
   /// scores[q * scores_stride + s] = queries[q] . rows[s]
   void (*dot_rows)(const Rows& queries, const Rows& rows, std::size_t width, float* scores, std::size_t scores_stride);
-  /// out[q * out_stride + d] goes on as a chain over s of weights[q][s] * rows[s][d]
-  void (*add_weighted_rows)(const Rows& weights, const Rows& rows, std::size_t width, float* out, std::size_t out_stride);
+  /// out[q * out_stride + d] goes on as a chain over s of weights[q][s] * rows[s][d]. Fetches a next row for every row.
+  void (*add_weighted_rows)(const Rows& weights, const Rows& rows, std::size_t width, const NextRows& next, float* out,
+                            std::size_t out_stride);
 
   WidenRow widen_bf16, widen_f16, widen_f8_e4m3, widen_i8;
   WidenCodes widen_u4_shared;  ///< codes 32 j ... 32 j + 31 have factor j and offset j

@@ -129,9 +129,21 @@ struct Vector {
     low = widen_e4m3(p);
     high = widen_e4m3(p + 16);
   }
-  static Vector widen_e4m3(const std::uint8_t* p) {
+  /// The same, and NaN where NaN is stored.
+  static void load_e4m3_or_nan_256th(const std::uint8_t* p, Vector& low, Vector& high) {
+    low = widen_f16(with_nan(e4m3_as_f16(p)));
+    high = widen_f16(with_nan(e4m3_as_f16(p + 16)));
+  }
+  static Vector widen_e4m3(const std::uint8_t* p) { return widen_f16(e4m3_as_f16(p)); }
+  static __m256i e4m3_as_f16(const std::uint8_t* p) {
     const __m256i extended = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-    const __m256i halves = _mm256_and_si256(_mm256_slli_epi16(extended, 7), _mm256_set1_epi16(static_cast<short>(0xbfff)));
+    return _mm256_and_si256(_mm256_slli_epi16(extended, 7), _mm256_set1_epi16(static_cast<short>(0xbfff)));
+  }
+  static __m256i with_nan(__m256i halves) {
+    const __m256i magnitude = _mm256_and_si256(halves, _mm256_set1_epi16(0x7fff));
+    return _mm256_blendv_epi8(halves, _mm256_set1_epi16(0x7e00), _mm256_cmpeq_epi16(magnitude, _mm256_set1_epi16(0x7f << 7)));
+  }
+  static Vector widen_f16(__m256i halves) {
     return {_mm256_cvtph_ps(_mm256_castsi256_si128(halves)), _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1))};
   }
   /// 32 codes of 4 bits.

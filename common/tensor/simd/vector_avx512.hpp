@@ -109,9 +109,18 @@ struct Vector {
   }
   /// 1/256 of the weights: the fields of an e4m3 in the places of an f16's are 2^8 too small, denormals included.
   /// NaN has no place there and comes out as a number.
-  static void load_e4m3_256th(const std::uint8_t* p, Vector& low, Vector& high) {
+  static void load_e4m3_256th(const std::uint8_t* p, Vector& low, Vector& high) { widen_f16(e4m3_as_f16(p), low, high); }
+  /// The same, and NaN where NaN is stored.
+  static void load_e4m3_or_nan_256th(const std::uint8_t* p, Vector& low, Vector& high) {
+    const __m512i halves = e4m3_as_f16(p), magnitude = _mm512_and_si512(halves, _mm512_set1_epi16(0x7fff));
+    const __mmask32 is_nan = _mm512_cmpeq_epi16_mask(magnitude, _mm512_set1_epi16(0x7f << 7));
+    widen_f16(_mm512_mask_mov_epi16(halves, is_nan, _mm512_set1_epi16(0x7e00)), low, high);
+  }
+  static __m512i e4m3_as_f16(const std::uint8_t* p) {
     const __m512i extended = _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-    const __m512i halves = _mm512_and_si512(_mm512_slli_epi16(extended, 7), _mm512_set1_epi16(static_cast<short>(0xbfff)));
+    return _mm512_and_si512(_mm512_slli_epi16(extended, 7), _mm512_set1_epi16(static_cast<short>(0xbfff)));
+  }
+  static void widen_f16(__m512i halves, Vector& low, Vector& high) {
     low.lanes = _mm512_cvtph_ps(_mm512_castsi512_si256(halves));
     high.lanes = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(halves, 1));
   }

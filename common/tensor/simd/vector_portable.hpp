@@ -117,6 +117,12 @@ struct Vector {
     low = each([=](int i) { return widen_e4m3(p[i]); });
     high = each([=](int i) { return widen_e4m3(p[i + 16]); });
   }
+  /// The same, and NaN where NaN is stored.
+  static void load_e4m3_or_nan_256th(const std::uint8_t* p, Vector& low, Vector& high) {
+    const auto widened = [](std::uint8_t byte) { return (byte & 0x7f) == 0x7f ? __builtin_nanf("") : widen_e4m3(byte); };
+    low = each([=](int i) { return widened(p[i]); });
+    high = each([=](int i) { return widened(p[i + 16]); });
+  }
   static float widen_e4m3(std::uint8_t byte) {
     return widen_f16(static_cast<std::uint16_t>((byte & 0x80) << 8 | (byte & 0x7f) << 7));
   }
