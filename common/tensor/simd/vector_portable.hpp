@@ -137,7 +137,7 @@ struct Vector {
   template <int Count>
   static void transpose(const Vector (&rows)[Count], Vector (&columns)[16]) {
     for (int c = 0; c < 16; ++c)
-      for (int r = 0; r < Count; ++r) columns[c].lanes[r] = rows[r].lanes[c];
+      columns[c] = each([&](int r) { return r < Count ? rows[r].lanes[c] : 0.0f; });
   }
 
   // [tree]
