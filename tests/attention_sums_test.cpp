@@ -136,6 +136,22 @@ TEST_CASE("a weighted sum in pieces is the sum in one piece", "[dot]") {
   }
 }
 
+TEST_CASE("what is fetched while values are summed changes no bit, wherever it lies", "[dot]") {
+  const index_t width = GENERATE(5, 64, 100, 512), count = 130, queries_count = GENERATE(1, 4, 16);
+  const PoisonedRows rows(count, width, 45), weights(queries_count, count, 46);
+  const std::vector<std::byte> later(3);  // fetching goes behind its end
+  for (const InstructionSet set : available_instruction_sets()) {
+    const Machine machine(set, 1);
+    std::vector<float> expected(queries_count * width, 0.0f);
+    add_weighted_rows(weights.view, rows.view, expected.data(), width);
+    for (const NextRows next : {NextRows{nullptr, 0, 0}, {later.data(), 1, 1}, {later.data(), 656, 700}, {later.data(), 4 * width, 1 << 20}}) {
+      std::vector<float> sums(queries_count * width, 0.0f);
+      add_weighted_rows(weights.view, rows.view, next, sums.data(), width);
+      REQUIRE(first_difference(sums, expected) == sums.size());
+    }
+  }
+}
+
 TEST_CASE("dot_rows and add_weighted_rows: empty and wrong shapes", "[dot]") {
   const PoisonedRows rows(4, 20, 40);
   std::vector<float> query(20), scores(4), out(20);

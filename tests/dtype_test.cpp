@@ -2,7 +2,11 @@
 #include "common/tensor/dtype.hpp"
 
 #include <cmath>
+#include <cstring>
 #include <limits>
+#include <numeric>
+
+#include "common/tensor/widen.hpp"
 
 #include "tests/support/catch.hpp"
 #include "tests/support/instruction_sets.hpp"
@@ -63,6 +67,32 @@ TEST_CASE("bf16, f16 and e4m3 are widened exactly", "[dtype]") {
   }
   CHECK(from_f8_e4m3(0x7e) == 448.0f);
   CHECK(from_f16(0x0001) == 0x1p-24f);
+}
+
+TEST_CASE("rows are widened with one rounding, every pattern, NaN too, on every instruction set", "[dtype]") {
+  const float factor = GENERATE(1.0f, 0.37f, -3.3f);
+  const auto [type, patterns] = GENERATE(table<DType, index_t>(
+      {{DType::bf16, 65536}, {DType::f16, 65536}, {DType::f8_e4m3, 256}, {DType::i8, 256}}));
+  std::vector<std::uint16_t> halves(patterns);
+  std::iota(halves.begin(), halves.end(), std::uint16_t{0});
+  std::vector<std::byte> numbers(patterns * element_size(type));
+  for (index_t i = 0; i < patterns; ++i) std::memcpy(&numbers[i * element_size(type)], &halves[i], element_size(type));
+  const auto expected = [&](index_t i) {
+    const double number = type == DType::bf16  ? from_bf16(halves[i])
+                          : type == DType::f16 ? from_f16(halves[i])
+                          : type == DType::i8  ? static_cast<std::int8_t>(i)
+                                               : from_f8_e4m3(static_cast<std::uint8_t>(i));
+    return static_cast<float>(number * factor);
+  };
+  for (const InstructionSet set : available_instruction_sets()) {
+    const test::Machine machine(set, 1);
+    for (const index_t missing : {0, 5, 17}) {  // the end of a row is widened by itself
+      std::vector<float> wide(patterns - missing);
+      widen(type, numbers.data(), factor, wide);
+      for (index_t i = 0; i < wide.size(); ++i)
+        if (!test::same(wide[i], expected(i))) FAIL(name(type) << " " << i << " is " << wide[i] << ", expected " << expected(i));
+    }
+  }
 }
 
 TEST_CASE("narrowing comes back, and rounds to nearest even", "[dtype]") {
