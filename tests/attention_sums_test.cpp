@@ -137,7 +137,7 @@ TEST_CASE("a weighted sum in pieces is the sum in one piece", "[dot]") {
 }
 
 TEST_CASE("what is fetched while values are summed changes no bit, wherever it lies", "[dot]") {
-  const index_t width = GENERATE(5, 64, 100, 512), count = 130, queries_count = GENERATE(1, 4, 16);
+  const index_t width = GENERATE(0, 5, 64, 100, 512), count = 130, queries_count = GENERATE(1, 4, 16);
   const PoisonedRows rows(count, width, 45), weights(queries_count, count, 46);
   const std::vector<std::byte> later(3);  // fetching goes behind its end
   for (const InstructionSet set : available_instruction_sets()) {

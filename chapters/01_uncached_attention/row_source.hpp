@@ -21,7 +21,7 @@ struct SharedRows {
 /// Up to 128 rows of one head, where this thread can read them: in pieces that lie together.
 struct RowBlock {
   List<SharedRows> pieces;
-  /// Where the rows that these are copies of go on: the next block of this head. Null if these are no copies.
+  /// Of copies: the stored rows of this head's next block. Null if they are not known, or these are no copies.
   NextRows next{};
 
   /// scores[q * stride + i] = query q . key first + i, for rows first ... first+count-1 of the block.

@@ -79,6 +79,7 @@ const RowBlock& Int4Cache::block(index_t g, index_t first, index_t count) const 
   thread_local Scratch scratch;
   thread_local RowBlock block;
   block.pieces.clear();
+  block.next = {};
   const index_t width = D() + value_width(), end = first + count;
   const auto add = [&](const float* row, index_t stride, index_t rows) {
     block.pieces.push_back({{row, stride, rows, D()}, {row + D(), stride, rows, value_width()}});
@@ -88,8 +89,8 @@ const RowBlock& Int4Cache::block(index_t g, index_t first, index_t count) const 
     float* const wide = scratch.floats(rows * width);
     widen(g, first, rows, wide);
     add(wide, width, rows);
-    block.next = {group(g, (first + rows) / int4_group), group_bytes() / int4_group,
-                  group_bytes() / int4_group};
+    const index_t row_bytes = group_bytes() / int4_group;
+    block.next = {group(g, (first + rows) / int4_group), row_bytes, row_bytes};
   }
   if (end > rounded_) {
     const index_t exact = std::max(first, rounded_);

@@ -39,8 +39,9 @@ void QuantisedCache::append(const Tensor<2>& rows, index_t first, index_t count)
 }
 
 const RowBlock& QuantisedCache::block(index_t g, index_t first, index_t count) const {
-  const StoredRows rows{row(g, first), formats_.bytes(), count};
-  return read_block(formats_, layout_, {&rows, 1});
+  const index_t bytes = formats_.bytes();
+  const StoredRows rows{row(g, first), bytes, count};
+  return read_block(formats_, layout_, {&rows, 1}, {row(g, first + count), bytes, bytes});
 }
 
 index_t QuantisedCache::truncate(index_t length) {

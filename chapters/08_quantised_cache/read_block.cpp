@@ -8,7 +8,7 @@ namespace {
 
 // [widened]
 const RowBlock& widened(const RowFormats& formats, const RowLayout& layout,
-                        std::span<const StoredRows> pieces) {
+                        std::span<const StoredRows> pieces, const NextRows& next) {
   thread_local Scratch scratch;
   thread_local RowBlock block;
   const index_t width = formats.width();
@@ -24,8 +24,7 @@ const RowBlock& widened(const RowFormats& formats, const RowLayout& layout,
   const RowsView keys{wide, width, count, layout.key_width};
   const RowsView values{wide + layout.value_offset, width, count, layout.value_width};
   block.pieces.assign(1, {keys, values});
-  const StoredRows& last = pieces.back();
-  block.next = {last.data + last.count * last.stride, formats.bytes(), last.stride};
+  block.next = next;
   return block;
 }
 // [widened]
@@ -33,14 +32,14 @@ const RowBlock& widened(const RowFormats& formats, const RowLayout& layout,
 }  // namespace
 
 const RowBlock& read_block(const RowFormats& formats, const RowLayout& layout,
-                           std::span<const StoredRows> pieces) {
+                           std::span<const StoredRows> pieces, const NextRows& next) {
   const auto in_integers = [&](auto& block) -> const RowBlock& {
     block.read(formats, pieces);
     return block;
   };
   thread_local HeadCodes heads;
   thread_local LatentCodes latents;
-  if (formats.first->in_integers() == nullptr) return widened(formats, layout, pieces);
+  if (formats.first->in_integers() == nullptr) return widened(formats, layout, pieces, next);
   return formats.second->in_integers() == nullptr ? in_integers(latents) : in_integers(heads);
 }
 

@@ -11,7 +11,8 @@ namespace kv {
 /// stores and behind that what its second stores. 8-bit integers are added up as they are
 /// (code_block.hpp), other formats are widened into this thread's scratch: a block is in a cache
 /// when the sums go over it. Good until this thread asks again.
+/// @param next the rows of the next block, if the caller knows where they are
 const RowBlock& read_block(const RowFormats& formats, const RowLayout& layout,
-                           std::span<const StoredRows> pieces);
+                           std::span<const StoredRows> pieces, const NextRows& next = {});
 
 }  // namespace kv

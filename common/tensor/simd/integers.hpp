@@ -31,7 +31,8 @@ struct IntegerTile {
 
   /// Lays out columns of whole quads.
   void (*take_columns)(const std::int8_t* numbers, std::size_t stride, std::size_t columns, std::size_t quads, void* out);
-  /// sums[column][32 outputs], over all quads of a packed panel. Fetches `lines` lines from `next` on with every quad.
+  /// sums[column][32 outputs], over all quads of a packed panel. Fetches `lines` lines from `next` on with every quad, or what
+  /// follows in memory where few columns go through it faster than it comes.
   void (*multiply)(const void* taken, std::size_t columns, const void* panel, std::size_t quads, std::int32_t* sums,
                    const void* next, std::size_t lines);
 };
