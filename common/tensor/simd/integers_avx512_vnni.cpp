@@ -31,8 +31,11 @@ inline __m512i broadcast(const std::int32_t* p) {
   return lanes;
 }
 
+/// Few columns wait for memory: they fetch the panel itself on their way.
 template <size_t Columns>
 void multiply_columns(const std::int32_t* taken, const char* weights, size_t quads, std::int32_t* sums, const char* next, size_t lines) {
+  constexpr bool streams = Columns <= 2;
+  constexpr size_t ahead = 2048;  // bytes
   const __m512i signs = _mm512_set1_epi8(-128);
   __m512i sum[Columns][2];
 #pragma GCC unroll 16
@@ -40,7 +43,8 @@ void multiply_columns(const std::int32_t* taken, const char* weights, size_t qua
   taken += Columns;
 #pragma GCC unroll 1
   for (size_t k = 0; k < quads; ++k, taken += Columns, weights += quad * panel_width) {
-    for (size_t line = 0; line < lines; ++line, next += 64) _mm_prefetch(next, _MM_HINT_T1);
+    for (size_t line = 0; !streams && line < lines; ++line, next += 64) _mm_prefetch(next, _MM_HINT_T1);
+    for (size_t line = 0; streams && line < 2; ++line) _mm_prefetch(weights + ahead + 64 * line, _MM_HINT_T0);
     const __m512i low = _mm512_xor_si512(_mm512_loadu_si512(weights), signs);
     const __m512i high = _mm512_xor_si512(_mm512_loadu_si512(weights + 64), signs);
 #pragma GCC unroll 16
