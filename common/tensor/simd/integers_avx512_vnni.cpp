@@ -31,20 +31,13 @@ inline __m512i broadcast(const std::int32_t* p) {
   return lanes;
 }
 
-/// Few columns wait for memory: they fetch the panel itself on their way.
+/// Of 32 outputs, in registers.
 template <size_t Columns>
-void multiply_columns(const std::int32_t* taken, const char* weights, size_t quads, std::int32_t* sums, const char* next, size_t lines) {
-  constexpr bool streams = Columns <= 2;
-  constexpr size_t ahead = 2048;  // bytes
-  const __m512i signs = _mm512_set1_epi8(-128);
+struct Sums {
   __m512i sum[Columns][2];
-#pragma GCC unroll 16
-  for (size_t c = 0; c < Columns; ++c) sum[c][0] = sum[c][1] = broadcast(taken + c);
-  taken += Columns;
-#pragma GCC unroll 1
-  for (size_t k = 0; k < quads; ++k, taken += Columns, weights += quad * panel_width) {
-    for (size_t line = 0; !streams && line < lines; ++line, next += 64) _mm_prefetch(next, _MM_HINT_T1);
-    for (size_t line = 0; streams && line < 2; ++line) _mm_prefetch(weights + ahead + 64 * line, _MM_HINT_T0);
+
+  [[gnu::always_inline]] void add_quad(const std::int32_t* taken, const char* weights) {
+    const __m512i signs = _mm512_set1_epi8(-128);
     const __m512i low = _mm512_xor_si512(_mm512_loadu_si512(weights), signs);
     const __m512i high = _mm512_xor_si512(_mm512_loadu_si512(weights + 64), signs);
 #pragma GCC unroll 16
@@ -54,10 +47,40 @@ void multiply_columns(const std::int32_t* taken, const char* weights, size_t qua
       sum[c][1] = _mm512_dpbusd_epi32(sum[c][1], high, inputs);
     }
   }
+};
+
+template <size_t Columns>
+void multiply_columns(const std::int32_t* taken, const char* weights, size_t quads, std::int32_t* sums, const char* next, size_t lines) {
+  constexpr size_t quad_bytes = quad * panel_width;  // of weights
+  Sums<Columns> of;
+#pragma GCC unroll 16
+  for (size_t c = 0; c < Columns; ++c) of.sum[c][0] = of.sum[c][1] = broadcast(taken + c);
+  taken += Columns;
+  size_t k = 0;
+  if constexpr (Columns <= 2) {
+    // Few columns wait for memory, which is faster at several places at once; and integers have no order.
+    constexpr size_t places = 4, ahead = 1024;  // bytes
+    const size_t stretch = quads / places;
+#pragma GCC unroll 1
+    for (; k < stretch; ++k)
+#pragma GCC unroll 4
+      for (size_t place = 0; place < places; ++place) {
+        const size_t at = place * stretch + k;
+        _mm_prefetch(weights + at * quad_bytes + ahead, _MM_HINT_T1);
+        _mm_prefetch(weights + at * quad_bytes + ahead + 64, _MM_HINT_T1);
+        of.add_quad(taken + at * Columns, weights + at * quad_bytes);
+      }
+    k = places * stretch;
+  }
+#pragma GCC unroll 1
+  for (; k < quads; ++k) {
+    for (size_t line = 0; Columns > 2 && line < lines; ++line, next += 64) _mm_prefetch(next, _MM_HINT_T1);
+    of.add_quad(taken + k * Columns, weights + k * quad_bytes);
+  }
 #pragma GCC unroll 16
   for (size_t c = 0; c < Columns; ++c)
 #pragma GCC unroll 2
-    for (size_t v = 0; v < 2; ++v) _mm512_storeu_si512(sums + c * panel_width + 16 * v, sum[c][v]);
+    for (size_t v = 0; v < 2; ++v) _mm512_storeu_si512(sums + c * panel_width + 16 * v, of.sum[c][v]);
 }
 
 using Multiply = decltype(&multiply_columns<1>);
