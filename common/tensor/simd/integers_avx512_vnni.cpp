@@ -51,13 +51,14 @@ struct Sums {
 
 template <size_t Columns>
 void multiply_columns(const std::int32_t* taken, const char* weights, size_t quads, std::int32_t* sums, const char* next, size_t lines) {
+  constexpr bool streams = Columns <= 2;
   constexpr size_t quad_bytes = quad * panel_width;  // of weights
   Sums<Columns> of;
 #pragma GCC unroll 16
   for (size_t c = 0; c < Columns; ++c) of.sum[c][0] = of.sum[c][1] = broadcast(taken + c);
   taken += Columns;
   size_t k = 0;
-  if constexpr (Columns <= 2) {
+  if constexpr (streams) {
     // Few columns wait for memory, which is faster at several places at once; and integers have no order.
     constexpr size_t places = 4, ahead = 1024;  // bytes
     const size_t stretch = quads / places;
@@ -74,7 +75,7 @@ void multiply_columns(const std::int32_t* taken, const char* weights, size_t qua
   }
 #pragma GCC unroll 1
   for (; k < quads; ++k) {
-    for (size_t line = 0; Columns > 2 && line < lines; ++line, next += 64) _mm_prefetch(next, _MM_HINT_T1);
+    for (size_t line = 0; !streams && line < lines; ++line, next += 64) _mm_prefetch(next, _MM_HINT_T1);
     of.add_quad(taken + k * Columns, weights + k * quad_bytes);
   }
 #pragma GCC unroll 16
